@@ -1,0 +1,66 @@
+"""`segsvc band`."""
+
+from __future__ import annotations
+
+import click
+
+from segsvc.card import OperatingPoint
+from segsvc.cli.bands import BandFlags, band_flags, operating_point
+from segsvc.cli.main import Exit
+from segsvc.documents import BandDocument, RunDocument
+from segsvc.errors import ConfigError
+from segsvc.models.library import Model, find_model
+from segsvc.results import OpenRun, RunFolder
+from segsvc.run_report import refresh
+from segsvc.stores import store_of
+from segsvc.summary import band_counts, wording
+
+
+@click.command("band")
+@click.argument("out")
+@band_flags
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(out: str, recall: float | None, precision: float | None, flag_at: float | None, accept_at: float | None,
+            as_json: bool) -> int:
+    """Put other bands in force for the run in OUT. Nothing is computed again; the earlier ones stay on record."""
+    flags = BandFlags(recall, precision, flag_at, accept_at)
+    if flags.is_empty:
+        raise click.UsageError("expected --recall R [--precision P] or --flag-at S [--accept-at S], got no bands",
+                               click.get_current_context())
+    folder = RunFolder(store_of(out).folder(out))
+    run = OpenRun(folder)
+    point = operating_point(flags, _model(run))
+    if point is None:
+        raise ConfigError("bands: expected --flag-at S, got none")
+    document = put_in_force(folder, point)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        counts = document.candidates
+        click.echo(f"candidates  {counts.accepted} accepted, {counts.review} for review, {counts.rejected} rejected "
+                   f"({document.wording})")
+    return Exit.DONE
+
+
+def put_in_force(folder: RunFolder, point: OperatingPoint) -> BandDocument:
+    """Writes the point into bands.json, and run.json and report.html anew."""
+    try:
+        folder.add_operating_point(point)
+        run = OpenRun(folder)
+        before = folder.read_json("run.json")
+        if before is not None:
+            refresh(folder, RunDocument.model_validate(before))
+    except OSError as error:
+        raise ConfigError(f"OUT: expected a folder that can be written, got {folder.uri}: {error.strerror or error}"
+                          ) from error
+    return BandDocument(out=folder.uri, operating_point=point, wording=wording(point, run.spec),
+                        candidates=band_counts(run))
+
+
+def _model(run: OpenRun) -> Model | None:
+    """The model of the run, if it is still here and the same."""
+    try:
+        model = find_model(run.spec.model)
+    except ConfigError:
+        return None
+    return model if model.digest == run.spec.model_digest else None

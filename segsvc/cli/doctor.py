@@ -1,0 +1,25 @@
+"""`segsvc doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from segsvc.cli.main import Exit
+from segsvc.diagnosis import diagnose
+from segsvc.documents import DoctorDocument
+
+
+@click.command("doctor")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(as_json: bool) -> int:
+    """Look at versions, runtimes, GPU, SQLite, models and rights; exit 1 where something must be mended."""
+    checks = diagnose()
+    document = DoctorDocument(ok=all(check.ok for check in checks), checks=checks)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        for check in checks:
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18}  {check.found}")
+            if check.advice is not None:
+                click.echo(f"{'':26}{check.advice}")
+    return Exit.DONE if document.ok else Exit.FAILED

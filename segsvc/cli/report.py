@@ -1,0 +1,52 @@
+"""`segsvc report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from segsvc.cli.main import Exit
+from segsvc.documents import ReportDocument, RunDocument
+from segsvc.errors import ConfigError, UnknownName
+from segsvc.models.library import find_model
+from segsvc.results import RunFolder
+from segsvc.run_report import refresh
+from segsvc.stores import store_of
+
+
+@click.command("report")
+@click.argument("place", metavar="OUT_OR_MODEL")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(place: str, as_json: bool) -> int:
+    """Write report.html of the run in OUT anew, or say where a model's report is."""
+    folder = RunFolder(store_of(place).folder(place))
+    path = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
+    if as_json:
+        click.echo(ReportDocument(report=str(path), size_bytes=path.stat().st_size).model_dump_json(indent=2))
+    else:
+        click.echo(str(path))
+    return Exit.DONE
+
+
+def _of_run(folder: RunFolder, place: str) -> Path:
+    before = folder.read_json("run.json")
+    if before is None:
+        raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without run.json. "
+                          "Run the same `segsvc run` again.")
+    try:
+        refresh(folder, RunDocument.model_validate(before))
+    except OSError as error:
+        raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
+    return Path(place) / "report.html"
+
+
+def _of_model(place: str) -> Path:
+    try:
+        model = find_model(place)
+    except (UnknownName, ConfigError) as error:
+        raise ConfigError(f"expected a run's folder or a model, got {place!r}: no spec.json there, and {error}") from error
+    report = model.folder / "report.html"
+    if not report.is_file():
+        raise ConfigError(f"model {model.name}: expected report.html in {model.folder}, there is none")
+    return report

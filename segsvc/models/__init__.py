@@ -1,0 +1,25 @@
+"""One file per model family, and the runtimes that compute them.
+
+A family's PLUGIN has `name` and `build(card) -> torch.nn.Module`, the bare network without weights:
+(N, channels, h, w) float32 -> raw outputs (N, outputs, h, w) for dense scores or (N, outputs) for a classifier.
+Weights come from the model's folder, activations from its card.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from segsvc.card import ModelCard
+
+if TYPE_CHECKING:
+    import torch
+
+NOT_PLUGINS = frozenset({"runtime", "library", "checkpoint", "scored", "torch_runtime", "openvino_runtime"})
+
+
+class Family(Protocol):
+    """What a model family's PLUGIN offers."""
+
+    @property
+    def name(self) -> str: ...
+    def build(self, card: ModelCard) -> torch.nn.Module: ...

@@ -1,0 +1,31 @@
+"""Any classifier of timm, single label (softmax) or many (sigmoid), as the card says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from segsvc.card import ModelCard
+from segsvc.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+class ClassifierFamily:
+    """`timm.create_model(arch)` without downloaded weights."""
+
+    name = "classifier"
+
+    def build(self, card: ModelCard) -> torch.nn.Module:
+        """(N, channels, h, w) float32 -> (N, classes) raw outputs."""
+        import timm
+
+        try:
+            network: torch.nn.Module = timm.create_model(card.arch, pretrained=False, num_classes=len(card.classes),
+                                                         in_chans=card.channels)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ConfigError(f"model {card.name}: timm cannot build {card.arch!r}: {error}") from error
+        return network
+
+
+PLUGIN = ClassifierFamily()

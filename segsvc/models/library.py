@@ -1,0 +1,118 @@
+"""Models as folders: found by name or path, their cards read, their weights held to their sha256."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from pydantic import ValidationError
+
+from segsvc.card import ModelCard, OperatingPoint, describe
+from segsvc.errors import ConfigError, UnknownName
+from segsvc.settings import settings
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGED = Path(__file__).parent.parent / "packaged_models"
+WEIGHTS = "model.safetensors"
+_Document = TypeVar("_Document", ModelCard, OperatingPoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model's folder, its card and, where it has one, its operating point."""
+
+    folder: Path
+    card: ModelCard
+    operating_point: OperatingPoint | None
+
+    @property
+    def name(self) -> str:
+        return self.card.name
+
+    @property
+    def digest(self) -> str:
+        """sha256 of card and weights; the operating point is no part of it."""
+        return self.card.digest
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    def check_weights(self) -> None:
+        """Raises ConfigError where the weights are not those that the card names."""
+        try:
+            with self.weights.open("rb") as file:
+                came = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigError(f"model {self.name}: expected its weights at {self.weights}: {error.strerror}") from error
+        if came != self.card.weights_sha256:
+            raise ConfigError(f"model {self.name}: expected weights with sha256 {self.card.weights_sha256}, got {came} "
+                              f"({self.weights}). Fetch or copy the model again.")
+
+
+def folders() -> tuple[Path, ...]:
+    """Where models are looked for by name, first to last: the user's folder, then the packaged ones."""
+    return settings().models_dir, PACKAGED
+
+
+def model_names() -> tuple[str, ...]:
+    """The names of all models that can be used here, sorted."""
+    found = set()
+    for folder in folders():
+        if folder.is_dir():
+            found |= {entry.name for entry in folder.iterdir() if (entry / "card.json").is_file()}
+    return tuple(sorted(found))
+
+
+def find_model(name: str) -> Model:
+    """The model of that name, or in that folder.
+
+    Raises UnknownName with the known names, ConfigError where it is damaged.
+    """
+    if "/" in name or name in (".", ".."):
+        folder = Path(name)
+        if not (folder / "card.json").is_file():
+            raise ConfigError(f"model: expected a folder with card.json, got {name!r}")
+        return read_model(folder)
+    for folder in folders():
+        if (folder / name / "card.json").is_file():
+            return read_model(folder / name)
+    if (Path(name) / "card.json").is_file():
+        return read_model(Path(name))
+    raise UnknownName("model", name, model_names())
+
+
+def read_model(folder: Path) -> Model:
+    """The model in a folder; its weights are looked at only by `check_weights`."""
+    card = _read(folder / "card.json", ModelCard)
+    point_file = folder / "operating_point.json"
+    point = _read(point_file, OperatingPoint) if point_file.is_file() else None
+    if point is not None and point.model_digest not in (None, card.digest):
+        point = None  # it was made for other weights or another card: it says nothing about this model
+    return Model(folder.resolve(), card, point)
+
+
+def _read(path: Path, kind: type[_Document]) -> _Document:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {describe(error)}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file: {error.strerror}") from error
+
+
+def load_weights(model: Model) -> dict[str, torch.Tensor]:
+    """The state dict as float32, after its sha256 was checked. safetensors holds no code."""
+    import safetensors
+    import safetensors.torch
+
+    model.check_weights()
+    try:
+        state = safetensors.torch.load_file(model.weights)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ConfigError(f"model {model.name}: expected safetensors at {model.weights}, got: {error}") from error
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}

@@ -1,0 +1,164 @@
+"""OpenVINO on a CPU: a model is converted once, kept by digest, and from then on starts without importing torch.
+
+What was converted is compared with PyTorch on random input before it is kept. Each thread computes whole tiles by
+itself, so that scores do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import queue
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from segsvc.card import ModelCard, Task
+from segsvc.errors import ConfigError
+from segsvc.models.library import Model
+from segsvc.settings import settings
+from segsvc.types import Runtime, ScoreArray
+
+_FORMAT = "3"  # of what is kept; another number converts anew
+_TOLERANCE = 64  # of 65535: the most that a converted model may differ from PyTorch on random input
+
+
+def kept_folder(card: ModelCard) -> Path:
+    """Where the converted model is kept: by the digest of card and weights, and the versions that converted it."""
+    key = hashlib.sha256(f"{_FORMAT}:{card.digest}:{version('openvino')}".encode()).hexdigest()[:32]
+    return settings().cache_dir / "openvino" / key
+
+
+def is_kept(card: ModelCard) -> bool:
+    return (kept_folder(card) / "kept.json").is_file()
+
+
+def refusal(card: ModelCard) -> str | None:
+    """Why the model could not be converted the last time; None where it was or was never tried."""
+    try:
+        reason: str | None = json.loads((kept_folder(card) / "kept.json").read_text())["refused"]
+    except (OSError, ValueError, KeyError):
+        return None
+    return reason
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time converts a model; the others wait and find it kept."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / (folder.name + ".lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def keep(model: Model) -> str | None:
+    """Converts the model if it is not yet kept. Returns why it cannot be converted, None where it can."""
+    folder = kept_folder(model.card)
+    with _alone(folder):
+        if is_kept(model.card):
+            return refusal(model.card)
+        model.check_weights()
+        temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+        try:
+            refused, flexible = _convert(model, temporary)
+            (temporary / "kept.json").write_text(json.dumps({
+                "refused": refused, "flexible": flexible, "model": model.name, "model_digest": model.digest,
+                "openvino": version("openvino"), "files": _digests(temporary)}, indent=2))
+            shutil.rmtree(folder, ignore_errors=True)
+            temporary.replace(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return refused
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("model.*"))}
+
+
+def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
+    """Writes model.xml and model.bin. Returns why it could not (or None), and whether tiles may be of any size."""
+    import openvino as ov
+    import torch
+
+    from segsvc.models.scored import build_scored
+
+    card = model.card
+    network = build_scored(model)
+    sizes = _trial_sizes(card)
+    trials = [torch.randn(1, card.channels, *size, generator=torch.Generator().manual_seed(7)) for size in sizes]
+    with torch.inference_mode():
+        wanted = [network(trial).numpy() for trial in trials]
+    refused = "it was not tried"
+    for flexible in (True, False) if card.task is Task.SEMANTIC else (False,):
+        shape = [1, card.channels, *((-1, -1) if flexible else sizes[0])]
+        try:
+            with warnings.catch_warnings(), torch.inference_mode():
+                warnings.simplefilter("ignore")
+                converted = ov.convert_model(network, example_input=trials[0], input=[ov.PartialShape(shape)])
+            steps = ov.preprocess.PrePostProcessor(converted)
+            steps.output().tensor().set_element_type(ov.Type.u16)
+            converted = steps.build()
+            compiled = ov.Core().compile_model(converted, "CPU", _options(1))
+            tried = list(zip(trials, wanted, strict=True))[: None if flexible else 1]
+            worst = max(float(np.abs(compiled(trial.numpy())[0].astype(np.float32) - want).max())
+                        for trial, want in tried)
+        except Exception as error:  # whatever the converter meets, PyTorch can still compute the model
+            refused = f"OpenVINO cannot convert it: {(str(error).strip() or repr(error)).splitlines()[0][:200]}"
+            continue
+        if worst <= _TOLERANCE:
+            ov.save_model(converted, into / "model.xml", compress_to_fp16=False)
+            return None, flexible
+        refused = f"its scores differ from PyTorch's by up to {worst / 65535:.2g} after conversion"
+    return refused, False
+
+
+def _trial_sizes(card: ModelCard) -> list[tuple[int, int]]:
+    if card.resize is not None:
+        return [(card.resize.crop_px, card.resize.crop_px)]
+    stride = card.stride_px
+    other = max(stride, card.tile_px // 2 // stride * stride)
+    return [(card.tile_px, card.tile_px), (other, card.tile_px), (other + stride, other)]
+
+
+def _options(threads: int) -> dict[str, Any]:
+    return {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads, "INFERENCE_PRECISION_HINT": "f32",
+            "ENABLE_CPU_PINNING": False}
+
+
+class OpenvinoNetwork:
+    """Computes scores by OpenVINO; may be called by as many threads at once as it was given."""
+
+    runtime = Runtime.OPENVINO
+
+    def __init__(self, model: Model, *, threads: int) -> None:
+        import openvino as ov
+
+        if (why := keep(model)) is not None:
+            raise ConfigError(f"model {model.name}: {why}. Use --runtime torch-cpu.")
+        folder = kept_folder(model.card)
+        about = json.loads((folder / "kept.json").read_text())
+        if about["files"] != _digests(folder):
+            raise ConfigError(f"model {model.name}: its kept conversion was changed; delete {folder} to convert it anew")
+        self.flexible: bool = about["flexible"]
+        compiled = ov.Core().compile_model(folder / "model.xml", "CPU", _options(threads))
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(threads):
+            self._requests.put(compiled.create_infer_request())
+
+    def infer(self, pixels: npt.NDArray[np.float32]) -> ScoreArray:
+        """(1, C, h, w) float32 -> (1, classes[, h, w]) uint16."""
+        request = self._requests.get()
+        try:
+            scores: ScoreArray = request.infer([pixels], share_inputs=True, share_outputs=False)[0]
+            return scores
+        finally:
+            self._requests.put(request)

@@ -1,0 +1,48 @@
+"""A family's network with weights, activation and rounding: model input -> scores as multiples of 1/65535."""
+
+from __future__ import annotations
+
+import torch
+
+from segsvc import plugins
+from segsvc.card import Activation, ModelCard
+from segsvc.errors import ConfigError
+from segsvc.models import Family
+from segsvc.models.library import Model, load_weights
+from segsvc.types import SCORE_ONE
+
+
+class Scored(torch.nn.Module):
+    """(N, C, h, w) float32 -> (N, classes, h, w) or (N, classes) float32, integers from 0 to 65535."""
+
+    def __init__(self, network: torch.nn.Module, card: ModelCard) -> None:
+        super().__init__()
+        self.network = network
+        self._softmax = card.activation is Activation.SOFTMAX
+        self._background = card.background
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        raw = self.network(pixels).float()
+        scores = torch.softmax(raw, dim=1) if self._softmax else torch.sigmoid(raw)
+        if self._background:
+            scores = scores[:, 1:]
+        return torch.round(scores * SCORE_ONE)
+
+
+def build_scored(model: Model) -> Scored:
+    """The model as its card describes it, weights checked and loaded, in evaluation mode.
+
+    Raises ConfigError where weights and architecture do not fit: which tensors, expected and got.
+    """
+    family: Family = plugins.load(plugins.PluginKind.MODEL, model.card.family)
+    network = family.build(model.card)
+    state = load_weights(model)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    got = {name: tuple(value.shape) for name, value in state.items()}
+    if expected != got:
+        wrong = [f"{name}: expected {expected.get(name, 'none')}, got {got.get(name, 'none')}"
+                 for name in sorted({*expected, *got}) if expected.get(name) != got.get(name)]
+        raise ConfigError(f"model {model.name}: {len(wrong)} tensors do not fit {model.card.arch}: "
+                          + "; ".join(wrong[:3]))
+    network.load_state_dict(state)
+    return Scored(network, model.card).eval()

@@ -1,0 +1,370 @@
+"""The parts of a run: published whole or not at all, resumed, scanned, and seen through the bands in force.
+
+A shard has three parts: timings, candidates, and last its images, which commit it. Parts are the only truth about
+finished work. They are the same bytes whoever made them: rows are in the plan's order, and nothing in them depends
+on when or where they were made (timings excepted).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from segsvc.card import OperatingPoint, RunSpec, describe
+from segsvc.errors import ConfigError, RunError
+from segsvc.plan import Shard
+from segsvc.stores import PartFolder
+from segsvc.tables import CANDIDATES_SCHEMA, CANDIDATES_VIEW_SCHEMA, IMAGES_SCHEMA, PLAN_SCHEMA, SCHEMAS, TIMINGS_SCHEMA
+from segsvc.types import Band, ImageRef, ImageResult, ImageStatus, Unit
+
+PLAN = 1 << 40  # the number under which the plan itself is claimed
+_CURSOR, _SKIPPED, _LAST = b"segsvc.cursor", b"segsvc.skipped", b"segsvc.last"
+UNREAD = frozenset({ImageStatus.FAILED, ImageStatus.QUARANTINED})
+
+
+def part_name(kind: str, number: int) -> str:
+    """The name of a part within OUT, such as `images/part-00007.parquet`."""
+    return f"{kind}/part-{number:05d}.parquet"
+
+
+def part_number(name: str) -> int:
+    """The shard's number in a part's name."""
+    return int(name.rsplit("part-", 1)[1].removesuffix(".parquet"))
+
+
+def _parquet_bytes(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd", version="2.6")
+    return sink.getvalue()
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=schema)
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRows:
+    """What one image adds to the parts of its shard: a row of images, rows of candidates and of timings."""
+
+    image: Mapping[str, Any]
+    candidates: Sequence[Mapping[str, Any]]
+    timings: Sequence[Mapping[str, Any]]
+
+    @property
+    def status(self) -> ImageStatus:
+        return ImageStatus(self.image["status"])
+
+
+class RunFolder:
+    """OUT: what is published there, and the ways to add to it."""
+
+    def __init__(self, folder: PartFolder) -> None:
+        self._folder = folder
+
+    @property
+    def uri(self) -> str:
+        return self._folder.uri
+
+    # -- documents ---------------------------------------------------------------------------------------------------
+
+    def begin(self, spec: RunSpec) -> None:
+        """Writes spec.json first of all. Raises ConfigError where OUT holds another run or something else."""
+        there = self._folder.read("spec.json")
+        if there is None:
+            if not self._folder.is_empty():
+                raise ConfigError(f"OUT: expected an empty folder or an earlier run, got {self.uri} with other files "
+                                  "in it. Choose another --out.")
+            if not self._folder.put("spec.json", spec.to_json().encode(), if_absent=True):
+                there = self._folder.read("spec.json")
+        if there is not None and there != spec.to_json().encode():
+            raise ConfigError(f"OUT: {self.uri} holds another run: {_differences(there, spec)}. Choose another --out, "
+                              "or give the same command to resume that run.")
+
+    def spec(self) -> RunSpec:
+        """The run's spec. Raises ConfigError where there is no run here."""
+        raw = self._folder.read("spec.json")
+        if raw is None:
+            raise ConfigError(f"OUT: expected a run's folder, got {self.uri} without spec.json")
+        try:
+            return RunSpec.model_validate_json(raw)
+        except ValidationError as error:
+            raise ConfigError(f"{self.uri}/spec.json: {describe(error)}") from error
+
+    def operating_points(self) -> list[OperatingPoint]:
+        """Those in force over time, oldest first; the last one gives the bands."""
+        raw = self._folder.read("bands.json")
+        if raw is None:
+            return []
+        try:
+            return [OperatingPoint.model_validate(point) for point in json.loads(raw)["operating_points"]]
+        except (ValidationError, ValueError, KeyError, TypeError) as error:
+            reason = describe(error) if isinstance(error, ValidationError) else str(error)
+            raise ConfigError(f"{self.uri}/bands.json: expected a list of operating points: {reason}") from error
+
+    def add_operating_point(self, point: OperatingPoint) -> None:
+        """Puts a point in force; the earlier ones stay on record."""
+        points = [*self.operating_points(), point]
+        document = {"operating_points": [each.model_dump(mode="json") for each in points]}
+        self.put_json("bands.json", document)
+
+    def put_json(self, name: str, document: Mapping[str, Any]) -> None:
+        """Replaces a JSON document, whole."""
+        text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        self.put(name, text.encode())
+
+    def put(self, name: str, data: bytes) -> None:
+        """Replaces a file, whole."""
+        self._folder.put(name, data)
+
+    def delete(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        self._folder.delete(name)
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """A JSON document, None where there is none or it is unreadable."""
+        raw = self._folder.read(name)
+        try:
+            document = json.loads(raw) if raw is not None else None
+        except ValueError:
+            return None
+        return document if isinstance(document, dict) else None
+
+    # -- plan --------------------------------------------------------------------------------------------------------
+
+    def publish_plan(self, shard: Shard) -> None:
+        """Freezes a shard of the plan. Raises RunError if another listing has frozen it otherwise."""
+        rows = [{"ordinal": unit.ordinal, "image_id": unit.ref.image_id, "image_uri": unit.ref.uri,
+                 "image_version": unit.ref.version, "size_bytes": unit.ref.size_bytes, "group": unit.ref.group,
+                 "meta": sorted(unit.ref.meta.items())} for unit in shard.units]
+        table = _table(rows, PLAN_SCHEMA).replace_schema_metadata({
+            _CURSOR: shard.cursor.encode(), _LAST: str(shard.is_last).lower().encode(),
+            _SKIPPED: json.dumps(dict(sorted(shard.skipped.items()))).encode()})
+        data = _parquet_bytes(table)
+        name = part_name("plan", shard.number)
+        if not self._folder.put(name, data, if_absent=True) and self._folder.read(name) != data:
+            raise RunError(f"{self.uri}/{name}: another run planned other images there at the same time. "
+                           "Start again on a new OUT.")
+
+    def planned(self, number: int) -> Shard | None:
+        """A frozen shard of the plan; None where it is not yet planned."""
+        raw = self._folder.read(part_name("plan", number))
+        if raw is None:
+            return None
+        table = self._parsed(raw, part_name("plan", number))
+        metadata = table.schema.metadata or {}
+        units = tuple(
+            Unit(row["ordinal"], ImageRef(row["image_uri"], row["image_version"], row["size_bytes"], row["group"],
+                                          dict(row["meta"])))
+            for row in table.to_pylist())
+        return Shard(number, units, metadata.get(_CURSOR, b"").decode(),
+                     json.loads(metadata.get(_SKIPPED, b"{}")), metadata.get(_LAST) == b"true")
+
+    def last_planned(self) -> Shard | None:
+        """The last frozen shard of the plan; None where nothing is planned."""
+        numbers = self.numbers("plan")
+        return self.planned(numbers[-1]) if numbers else None
+
+    def numbers(self, kind: str) -> list[int]:
+        """The shards that have a part of that kind, ascending."""
+        return [part_number(name) for name in self._folder.names(kind) if name.endswith(".parquet")]
+
+    # -- shards ------------------------------------------------------------------------------------------------------
+
+    def is_published(self, number: int) -> bool:
+        return self._folder.read(part_name("images", number)) is not None
+
+    def publish(self, number: int, rows: Sequence[UnitRows], *, replace: bool = False) -> None:
+        """Publishes a shard: timings and candidates, then images, the commit. One that is committed stays as it is,
+        unless `replace` says that failed images were taken up again."""
+        if not replace and self.is_published(number):
+            return
+        timings = _table([row for unit in rows for row in unit.timings], TIMINGS_SCHEMA)
+        candidates = _table([row for unit in rows for row in unit.candidates], CANDIDATES_SCHEMA)
+        images = _table([unit.image for unit in rows], IMAGES_SCHEMA)
+        self._folder.put(part_name("timings", number), _parquet_bytes(timings))
+        self._folder.put(part_name("candidates", number), _parquet_bytes(candidates))
+        self._folder.put(part_name("images", number), _parquet_bytes(images), if_absent=not replace)
+
+    def part(self, kind: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """One part. Raises RunError where it is gone or damaged."""
+        name = part_name(kind, number)
+        raw = self._folder.read(name)
+        if raw is None:
+            raise RunError(f"{self.uri}/{name}: expected a published part, there is none")
+        return self._parsed(raw, name, columns)
+
+    def _parsed(self, raw: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        try:
+            table = pq.read_table(io.BytesIO(raw), columns=list(columns) if columns is not None else None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise RunError(f"{self.uri}/{name}: expected a Parquet file, got a damaged one ({error})") from error
+        schema = SCHEMAS[name.split("/", maxsplit=1)[0]]
+        missing = [wanted for wanted in (columns or schema.names) if wanted not in table.column_names]
+        if missing:
+            raise RunError(f"{self.uri}/{name}: expected the columns {schema.names}, {missing} are missing")
+        return table
+
+    def kept_rows(self, number: int) -> list[UnitRows | None]:
+        """The rows of a published shard, one entry an image in the plan's order; None for one that is failed."""
+        of_image: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self.part("candidates", number).to_pylist():
+            of_image.setdefault(row["image_id"], []).append(row)
+        timings: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self.part("timings", number).to_pylist():
+            timings.setdefault(row["image_id"], []).append(row)
+        kept: list[UnitRows | None] = []
+        for image in self.part("images", number).to_pylist():
+            own = of_image.get(image["image_id"], [])
+            mine, of_image[image["image_id"]] = own[: image["n_candidates"]], own[image["n_candidates"]:]
+            closed = ImageStatus(image["status"]) in UNREAD
+            kept.append(None if closed else UnitRows(image, mine, timings.get(image["image_id"], [])))
+        return kept
+
+    def unread(self, number: int) -> int:
+        """How many images of a published shard are failed or quarantined."""
+        status = self.part("images", number, ["status"])["status"]
+        return int(pc.sum(pc.is_in(status, pa.array([each.value for each in UNREAD]))).as_py() or 0)
+
+    def claim(self, number: int) -> bool:
+        """Whether this process alone may now try the shard (or PLAN); held until released or until it ends."""
+        return self._folder.claim(number)
+
+    def release(self, number: int) -> None:
+        self._folder.release(number)
+
+    def tidy(self) -> None:
+        """Removes what writers that died have left."""
+        self._folder.sweep()
+
+
+def _differences(there: bytes, spec: RunSpec) -> str:
+    try:
+        before = json.loads(there)
+        asked = spec.model_dump(mode="json")
+        other = [f"{key} {before.get(key)!r} there, {asked.get(key)!r} asked"
+                 for key in sorted({*before, *asked}) if before.get(key) != asked.get(key)]
+    except (ValueError, AttributeError):
+        return "its spec.json cannot be read"
+    return "; ".join(other) or "its spec.json was written otherwise"
+
+
+def unit_rows(result: ImageResult, *, model: str, model_digest: str) -> UnitRows:
+    """The rows that an image's result becomes."""
+    timings = [{"image_id": result.ref.image_id, "stage": stage, "seconds": seconds}
+               for stage, seconds in sorted(result.timings_s.items())]
+    return UnitRows(_image_row(result), _candidate_rows(result, model=model, model_digest=model_digest), timings)
+
+
+def _image_row(result: ImageResult) -> dict[str, Any]:
+    """The row of `images` that says how an image ended."""
+    found, ref = result.segmentation, result.ref
+    return {
+        "image_id": ref.image_id, "image_uri": ref.uri, "image_version": ref.version, "status": result.status.value,
+        "width_px": found.width_px if found else None, "height_px": found.height_px if found else None,
+        "frames": found.frames if found else None,
+        "error_kind": result.error_kind.value if result.error_kind else None, "error": result.error,
+        "n_candidates": len(found.candidates) if found else 0,
+        "n_below_floor": found.counts.below_floor if found else 0,
+        "n_below_min_area": found.counts.below_min_area if found else 0,
+        "group": ref.group, "meta": sorted(ref.meta.items()),
+    }
+
+
+def _candidate_rows(result: ImageResult, *, model: str, model_digest: str) -> list[dict[str, Any]]:
+    """The rows of `candidates` of one image, in the order of its segmentation."""
+    if result.segmentation is None:
+        return []
+    image_id = result.ref.image_id
+    return [{
+        "candidate_id": found.candidate_id(image_id, model_digest), "image_id": image_id,
+        "image_uri": result.ref.uri, "image_version": result.ref.version, "frame": found.frame, "model": model,
+        "model_digest": model_digest, "class_name": found.class_name, "kind": found.kind.value, "score": found.score,
+        "mean_score": found.mean_score, "x0": found.box.x0, "y0": found.box.y0, "x1": found.box.x1,
+        "y1": found.box.y1, "area_px": found.area_px,
+        "mask_rle": found.mask_rle.decode("ascii") if found.mask_rle is not None else None, "text": found.text,
+        "touches_edge": found.touches_edge,
+    } for found in result.segmentation.candidates]
+
+
+def with_bands(candidates: pa.Table, point: OperatingPoint | None) -> pa.Table:
+    """The stored candidates with `probability` and `band` by the operating point; with none, all are for review."""
+    classes = candidates["class_name"].combine_chunks().dictionary_encode()
+    flag_at, accept_at = _class_thresholds(classes.dictionary.to_pylist(), point)
+    codes = classes.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    score = candidates["score"].to_numpy()
+    bands = np.full(len(score), Band.REVIEW.value, dtype=object)
+    bands[score >= accept_at[codes]] = Band.ACCEPTED.value
+    bands[score < flag_at[codes]] = Band.REJECTED.value
+    probability = pa.nulls(candidates.num_rows, pa.float64())
+    columns = [*(candidates[name] for name in CANDIDATES_SCHEMA.names), probability, pa.array(bands, pa.string())]
+    return pa.table(columns, schema=CANDIDATES_VIEW_SCHEMA)
+
+
+def _class_thresholds(class_names: Sequence[str], point: OperatingPoint | None
+                      ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """flag_at and accept_at of each class; a class that the point says nothing about is never decided by rule."""
+    found = [point.thresholds(name) if point is not None else None for name in class_names]
+    flag_at = [each.flag_at if each is not None else -np.inf for each in found]
+    accept_at = [each.accept_at if each is not None and each.accept_at is not None else np.inf for each in found]
+    return np.array(flag_at, np.float64), np.array(accept_at, np.float64)
+
+
+class OpenRun:
+    """A run to look into: its images and candidates as Arrow tables, through the operating point in force."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+        self.spec = folder.spec()
+
+    @property
+    def operating_point(self) -> OperatingPoint | None:
+        """The one in force; None where none is."""
+        points = self._folder.operating_points()
+        return points[-1] if points else None
+
+    def images(self) -> pa.Table:
+        """All images of the run that are published, in the plan's order."""
+        return _concat((part for part, _ in self.parts()), IMAGES_SCHEMA)
+
+    def candidates(self) -> pa.Table:
+        """All stored candidates with `probability` and `band`, in the order of image, frame, class and box."""
+        return _concat((part for _, part in self.parts()), CANDIDATES_VIEW_SCHEMA)
+
+    def parts(self, point: OperatingPoint | EllipsisType | None = ...) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Shard after shard: its images, and its candidates with `probability` and `band`.
+
+        point: the operating point that gives the bands; by default the one in force.
+        """
+        point = self.operating_point if isinstance(point, EllipsisType) else point
+        for number in self._folder.numbers("images"):
+            yield self._folder.part("images", number), with_bands(self._folder.part("candidates", number), point)
+
+    def timings(self) -> dict[str, float]:
+        """Seconds per stage, over all published images."""
+        total: Counter[str] = Counter()
+        for number in self._folder.numbers("timings"):
+            table = self._folder.part("timings", number)
+            for stage, seconds in zip(table["stage"].to_pylist(), table["seconds"].to_pylist(), strict=True):
+                total[stage] += seconds
+        return dict(total)
+
+    @property
+    def folder(self) -> RunFolder:
+        return self._folder
+
+
+def _concat(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:
+    found = list(tables)
+    return pa.concat_tables(found) if found else schema.empty_table()

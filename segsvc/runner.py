@@ -1,0 +1,317 @@
+"""One run: plan -> pull loop (claim, work, publish) -> reconcile. The executor is an argument."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from segsvc.card import Basis, OperatingPoint, RunSpec
+from segsvc.claims import Desk
+from segsvc.documents import RunDocument, RunState
+from segsvc.errors import ConfigError, RunError, SegsvcError
+from segsvc.models.library import Model
+from segsvc.plan import Input, Shard, shards
+from segsvc.processes import Processes
+from segsvc.results import PLAN, RunFolder
+from segsvc.run_report import write_run_report
+from segsvc.settings import Settings
+from segsvc.stores import store_of
+from segsvc.summary import failures, summarise
+from segsvc.types import ImageStatus, Runtime
+from segsvc.worker import WorkerSpec
+
+DEFAULT_SHARD_SIZE = 64
+_PLANNED_ELSEWHERE_S = 0.5
+
+
+class ExecutorName(StrEnum):
+    """Where the work is done."""
+
+    INLINE = "inline"  # worker processes on this machine
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What a user asked for. `point` is the operating point for the bands: the model's own, by hand, or None."""
+
+    source: Input
+    model: Model
+    runtime: Runtime
+    out_uri: str
+    point: OperatingPoint | None
+    point_was_asked: bool = False
+    limit: int | None = None
+    shard_size: int = DEFAULT_SHARD_SIZE
+    workers: int = 1
+    threads: int = 1
+    retry_failed: bool = False
+
+    @property
+    def spec(self) -> RunSpec:
+        return RunSpec(input=self.source.uri, limit=self.limit, shard_size=self.shard_size, model=self.model.name,
+                       model_digest=self.model.digest, runtime=self.runtime)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is: images ended of those planned so far, and whether all are planned."""
+
+    ended: int
+    planned: int
+    all_planned: bool
+    failed: int
+    eta_s: float | None
+
+
+class Executor(Protocol):
+    """Runs workers until the desk is done; `each_tick` is called often, in the caller's thread."""
+
+    def run(self, each_tick: Callable[[], None]) -> None: ...
+
+
+@dataclass(slots=True)
+class _Planning:
+    """What the planning thread has told so far; read by the run's own thread."""
+
+    first_open: int  # the first shard that is not yet handed to the desk
+    last_planned: int = -1
+    units: int = 0
+    complete: bool = False
+    error: BaseException | None = None
+
+
+class Run:
+    """A run of one OUT, from its first line of spec.json to its report."""
+
+    def __init__(self, request: RunRequest, settings: Settings) -> None:
+        self._request = request
+        self._settings = settings
+        self._folder = RunFolder(store_of(request.out_uri).folder(request.out_uri))
+        self._stop = threading.Event()
+        self._planning = _Planning(first_open=0)
+
+    @property
+    def folder(self) -> RunFolder:
+        return self._folder
+
+    def execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
+        """Begins or resumes the run and works until it is done.
+
+        Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
+        then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
+        """
+        begun = time.monotonic()
+        started_at = datetime.now(UTC)
+        self._begin()
+        attempt, created_at = self._attempt(started_at)
+
+        def document(state: RunState, error: str | None = None) -> RunDocument:
+            return summarise(
+                self._folder, state=state, attempt=attempt, created_at=created_at, started_at=started_at,
+                finished_at=datetime.now(UTC) if state is not RunState.RUNNING else None, error=error,
+                seconds=time.monotonic() - begun, workers=self._request.workers, threads=self._request.threads)
+
+        try:
+            self._save(document(RunState.RUNNING))
+            self._work(on_progress)
+            done = document(RunState.SUCCEEDED)
+            self._reconcile(done)
+            self._save(done)
+            self._folder.put("failures.jsonl", failures(self._folder))
+            write_run_report(self._folder, done)
+        except KeyboardInterrupt:
+            self._save(document(RunState.CANCELLED))
+            raise
+        except OSError as error:
+            message = f"OUT: {error.strerror or error}. What is published is kept; the same command goes on."
+            raise RunError(message) from error
+        except SegsvcError as error:
+            why = str(error)
+            self._save_if_possible(lambda: document(RunState.FAILED, why))
+            raise
+        finally:
+            self._stop.set()
+        return done
+
+    # -- begin -------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        request = self._request
+        if not self._folder.numbers("plan"):
+            first = next(self._shards(None), None)
+            if first is None or not first.units:
+                raise ConfigError(f"INPUT: expected at least one image, found none in {request.source.uri}"
+                                  + _skipped_words(first))
+        try:
+            self._folder.begin(request.spec)
+            self._folder.tidy()
+            there = self._folder.operating_points()
+            wanted = request.point is not None and (request.point_was_asked or not there)
+            if request.point is not None and wanted and not (there and request.point.says_as(there[-1])):
+                self._folder.add_operating_point(_stamped(request.point))
+            elif not there:
+                self._folder.put_json("bands.json", {"operating_points": []})
+        except OSError as error:
+            raise ConfigError(f"OUT: expected a folder that can be written, got {self._folder.uri}: "
+                              f"{error.strerror or error}") from error
+
+    def _attempt(self, now: datetime) -> tuple[int, datetime]:
+        before = self._folder.read_json("run.json")
+        try:
+            return int(before["attempt"]) + 1, datetime.fromisoformat(before["created_at"])  # type: ignore[index]
+        except (TypeError, KeyError, ValueError):
+            return 1, now
+
+    def _shards(self, after: Shard | None) -> Iterator[Shard]:
+        request = self._request
+        return shards(request.source, shard_size=request.shard_size, limit=request.limit, exclude=self._folder.uri,
+                      after=after)
+
+    # -- work --------------------------------------------------------------------------------------------------------
+
+    def _work(self, on_progress: Callable[[Progress], None]) -> None:
+        desk = Desk(self._folder, image_timeout_s=self._settings.image_timeout_s)
+        published = set(self._folder.numbers("images"))
+        again = self._to_retry(published)
+        already = sum(self._folder.part("images", number, ["image_id"]).num_rows for number in published - again)
+        planner = threading.Thread(target=self._plan, name="plan", daemon=True)
+        planner.start()
+        pace = _Pace()
+
+        def each_tick() -> None:
+            planning = self._planning
+            if planning.error is not None:
+                raise planning.error
+            complete = planning.complete  # read before the shards: what follows it is final
+            while planning.first_open <= planning.last_planned:
+                shard = planning.first_open
+                planning.first_open += 1
+                if shard not in published:
+                    desk.planned(shard)
+                elif shard in again:
+                    desk.planned(shard, replace=True)
+            if complete:
+                desk.complete()
+            on_progress(Progress(already + desk.ended, planning.units, complete, desk.counted[ImageStatus.FAILED],
+                                 pace.eta_s(desk.ended, planning.units - already)))
+
+        while not self._planning.complete and self._planning.last_planned < 0 and self._planning.error is None:
+            time.sleep(0.005)
+        each_tick()
+        if not desk.is_done:
+            self._executor(desk).run(each_tick)
+        if again:
+            self._folder.delete("retry.json")
+
+    def _to_retry(self, published: set[int]) -> set[int]:
+        """Published shards whose failed images are taken up again: asked for, or begun by a run that was cut off."""
+        marked = set((self._folder.read_json("retry.json") or {}).get("shards", [])) & published
+        if self._request.retry_failed:
+            marked |= {number for number in published if self._folder.unread(number)}
+        if marked:
+            self._folder.put_json("retry.json", {"shards": sorted(marked)})
+        return marked
+
+    def _executor(self, desk: Desk) -> Executor:
+        request = self._request
+        spec = WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),
+                          model_digest=request.model.digest, runtime=request.runtime, threads=request.threads,
+                          lanes=request.threads + self._settings.lanes_extra,
+                          decode_limit_bytes=self._settings.decode_limit_bytes)
+        return Processes(desk, spec, workers=request.workers)
+
+    def _plan(self) -> None:
+        """Freezes the plan as the listing goes; where another run of the same OUT does so, follows it."""
+        try:
+            while not self._folder.claim(PLAN):
+                if self._follow() or self._stop.wait(_PLANNED_ELSEWHERE_S):
+                    return
+            if not self._follow():
+                last = self._planning.last_planned
+                for shard in self._shards(self._folder.planned(last) if last >= 0 else None):
+                    if self._stop.is_set():
+                        return
+                    self._folder.publish_plan(shard)
+                    self._tell(shard)
+            self._folder.release(PLAN)
+        except BaseException as error:  # handed to the run's own thread, which raises it
+            self._planning.error = error
+
+    def _follow(self) -> bool:
+        """Takes over what is planned; whether that is all."""
+        numbers = self._folder.numbers("plan")
+        if numbers != list(range(len(numbers))):
+            raise RunError(f"{self._folder.uri}/plan: expected parts 0 to {len(numbers) - 1}, some are missing")
+        last = self._folder.planned(numbers[-1]) if numbers else None
+        if last is not None:
+            self._tell(last)
+        return last is not None and last.is_last
+
+    def _tell(self, shard: Shard) -> None:
+        planning = self._planning
+        if shard.units:
+            planning.units = shard.units[-1].ordinal + 1
+        planning.last_planned = shard.number
+        planning.complete = shard.is_last
+
+    # -- end ---------------------------------------------------------------------------------------------------------
+
+    def _reconcile(self, done: RunDocument) -> None:
+        """Every listed image ended, exactly once. Raises RunError where not."""
+        images = done.images
+        ended = images.done + images.empty + images.failed + images.quarantined
+        if ended != images.listed:
+            raise RunError(f"expected {images.listed} images to end, got {ended}: parts were lost or added in "
+                           f"{self._folder.uri}")
+
+    def _save(self, document: RunDocument) -> None:
+        self._folder.put_json("run.json", document.model_dump(mode="json"))
+
+    def _save_if_possible(self, document: Callable[[], RunDocument]) -> None:
+        try:
+            self._save(document())
+        except (OSError, SegsvcError):  # OUT itself fails: the error that led here says so
+            return
+
+
+class _Pace:
+    """Seconds left, from the pace of this attempt."""
+
+    def __init__(self) -> None:
+        self._begun = time.monotonic()
+
+    def eta_s(self, ended: int, planned: int) -> float | None:
+        if ended == 0:
+            return None
+        return max(0.0, (planned - ended) * (time.monotonic() - self._begun) / ended)
+
+
+def _stamped(point: OperatingPoint) -> OperatingPoint:
+    """The point as it is put into force: a model's own has no time until then."""
+    return point if point.set_at is not None else point.model_copy(update={"set_at": datetime.now(UTC)})
+
+
+def _skipped_words(first: Shard | None) -> str:
+    if first is None or not first.skipped:
+        return ""
+    counts = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(first.skipped.items()))
+    return f" ({counts})"
+
+
+def by_hand(flag_at: float, accept_at: float | None, *, now: datetime) -> OperatingPoint:
+    """An operating point that a person set, for every class. Raises ConfigError where the two are out of order."""
+    from pydantic import ValidationError
+
+    from segsvc.card import ClassThresholds, describe
+
+    try:
+        thresholds = ClassThresholds(flag_at=flag_at, accept_at=accept_at)
+    except ValidationError as error:
+        raise ConfigError(f"--flag-at/--accept-at: {describe(error)}") from error
+    return OperatingPoint(basis=Basis.BY_HAND, classes={"*": thresholds}, set_at=now)
+

@@ -1,0 +1,99 @@
+"""What a run amounts to: counted from its published parts, whatever made them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import Counter
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segsvc.card import OperatingPoint, RunSpec
+from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
+from segsvc.results import UNREAD, OpenRun, RunFolder
+from segsvc.types import Band, ImageStatus, stable_id
+
+_PACKAGES = ("segsvc", "numpy", "opencv-python-headless", "openvino", "torch", "pyarrow", "tifffile", "pillow",
+             "simplejpeg", "segmentation-models-pytorch", "timm")
+NO_POINT = "no operating point: every stored candidate is for review"
+
+
+def versions() -> dict[str, str]:
+    """Versions of segsvc, Python and the packages that decide what comes out."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def wording(point: OperatingPoint | None, spec: RunSpec) -> str:
+    """What may be said of the operating point in force on this run."""
+    if point is None:
+        return NO_POINT
+    return point.wording(model_digest=spec.model_digest, runtime=spec.runtime)
+
+
+def band_counts(run: OpenRun) -> CandidateCounts:
+    """Candidates by band."""
+    counted: Counter[str] = Counter()
+    for _, candidates in run.parts():
+        counted.update(_counts(candidates["band"]))
+    return _candidate_counts(counted)
+
+
+def _candidate_counts(counted: Counter[str]) -> CandidateCounts:
+    return CandidateCounts(accepted=counted[Band.ACCEPTED], review=counted[Band.REVIEW],
+                           rejected=counted[Band.REJECTED])
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
+
+
+def run_id(folder: RunFolder, spec: RunSpec) -> str:
+    """The run's id: of its spec and its place."""
+    return stable_id(folder.uri, spec.to_json())
+
+
+def summarise(folder: RunFolder, *, state: RunState, attempt: int, created_at: datetime, started_at: datetime,
+              finished_at: datetime | None, error: str | None, seconds: float, workers: int,
+              threads: int) -> RunDocument:
+    """run.json of a run as it stands now. Raises RunError where a part is damaged."""
+    run = OpenRun(folder)
+    statuses: Counter[str] = Counter()
+    bands: Counter[str] = Counter()
+    filtered: Counter[str] = Counter()
+    for images, candidates in run.parts():
+        statuses.update(_counts(images["status"]))
+        bands.update(_counts(candidates["band"]))
+        for name in ("below_floor", "below_min_area"):
+            filtered[name] += pc.sum(images[f"n_{name}"]).as_py() or 0
+    last = folder.last_planned()
+    listed = last.units[-1].ordinal + 1 if last is not None and last.units else 0
+    point = run.operating_point
+    return RunDocument(
+        id=run_id(folder, run.spec), state=state, attempt=attempt,
+        images=ImageCounts(listed=listed, done=statuses[ImageStatus.DONE], empty=statuses[ImageStatus.EMPTY],
+                           failed=statuses[ImageStatus.FAILED], quarantined=statuses[ImageStatus.QUARANTINED]),
+        candidates=_candidate_counts(bands), skipped=dict(last.skipped) if last is not None else {},
+        filtered=dict(filtered), eta_s=None, created_at=created_at, started_at=started_at, finished_at=finished_at,
+        error=error, out=folder.uri, spec=run.spec, operating_point=point,
+        operating_point_wording=wording(point, run.spec), seconds_by_stage=run.timings(), seconds=seconds,
+        workers=workers, threads=threads, versions=versions())
+
+
+def failures(folder: RunFolder) -> bytes:
+    """failures.jsonl: a line for each image that is failed or quarantined now, in the plan's order."""
+    wanted = pa.array([status.value for status in UNREAD])
+    lines = []
+    for images, _ in OpenRun(folder).parts():
+        for row in images.filter(pc.is_in(images["status"], wanted)).to_pylist():
+            lines.append(json.dumps({key: row[key] for key in (
+                "image_id", "image_uri", "image_version", "status", "error_kind", "error")}, ensure_ascii=False) + "\n")
+    return "".join(lines).encode()
