@@ -272,12 +272,12 @@ def _image_row(result: ImageResult) -> dict[str, Any]:
     found, ref = result.segmentation, result.ref
     return {
         "image_id": ref.image_id, "image_uri": ref.uri, "image_version": ref.version, "status": result.status.value,
-        "width_px": found.width_px if found else None, "height_px": found.height_px if found else None,
-        "frames": found.frames if found else None,
+        "width_px": found.width_px if found is not None else None, "height_px": found.height_px if found is not None else None,
+        "frames": found.frames if found is not None else None,
         "error_kind": result.error_kind.value if result.error_kind else None, "error": result.error,
-        "n_candidates": len(found.candidates) if found else 0,
-        "n_below_floor": found.counts.below_floor if found else 0,
-        "n_below_min_area": found.counts.below_min_area if found else 0,
+        "n_candidates": len(found.candidates) if found is not None else 0,
+        "n_below_floor": found.counts.below_floor if found is not None else 0,
+        "n_below_min_area": found.counts.below_min_area if found is not None else 0,
         "group": ref.group, "meta": sorted(ref.meta.items()),
     }
 

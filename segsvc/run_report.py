@@ -40,7 +40,7 @@ from segsvc.report import (
 from segsvc.results import UNREAD, OpenRun, RunFolder
 from segsvc.settings import settings
 from segsvc.stores import store_of
-from segsvc.summary import band_counts, wording
+from segsvc.summary import unchanged
 from segsvc.types import Band, Box, CandidateKind, ExtractionCounts, ImageRef, Source
 
 _EXAMPLES = 12
@@ -229,10 +229,6 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
 
 def refresh(folder: RunFolder, before: RunDocument) -> None:
     """Writes run.json and report.html anew: the counts by the operating point that is in force now."""
-    run = OpenRun(folder)
-    point = run.operating_point
-    document = before.model_copy(update={
-        "candidates": band_counts(run), "operating_point": point,
-        "operating_point_wording": wording(point, run.spec)})
+    document = unchanged(folder, before)
     folder.put_json("run.json", document.model_dump(mode="json"))
     write_run_report(folder, document)

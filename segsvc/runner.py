@@ -10,7 +10,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from segsvc.card import Basis, OperatingPoint, RunSpec
+from pydantic import ValidationError
+
+from segsvc.card import Basis, ClassThresholds, OperatingPoint, RunSpec, describe
 from segsvc.claims import Desk
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
@@ -21,7 +23,7 @@ from segsvc.results import PLAN, RunFolder
 from segsvc.run_report import write_run_report
 from segsvc.settings import Settings
 from segsvc.stores import store_of
-from segsvc.summary import failures, summarise
+from segsvc.summary import Attempt, failures, summarise, unchanged
 from segsvc.types import ImageStatus, Runtime
 from segsvc.worker import WorkerSpec
 
@@ -106,20 +108,17 @@ class Run:
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
         begun = time.monotonic()
-        started_at = datetime.now(UTC)
         self._begin()
-        attempt, created_at = self._attempt(started_at)
+        attempt = self._attempt(datetime.now(UTC))
 
         def document(state: RunState, error: str | None = None) -> RunDocument:
-            return summarise(
-                self._folder, state=state, attempt=attempt, created_at=created_at, started_at=started_at,
-                finished_at=datetime.now(UTC) if state is not RunState.RUNNING else None, error=error,
-                seconds=time.monotonic() - begun, workers=self._request.workers, threads=self._request.threads)
+            ended = datetime.now(UTC) if state is not RunState.RUNNING else None
+            return summarise(self._folder, attempt.ended(ended, time.monotonic() - begun), state=state, error=error)
 
         try:
             self._save(document(RunState.RUNNING))
-            self._work(on_progress)
-            done = document(RunState.SUCCEEDED)
+            before = attempt.before if not self._work(on_progress) else None
+            done = document(RunState.SUCCEEDED) if before is None else unchanged(self._folder, before)
             self._reconcile(done)
             self._save(done)
             self._folder.put("failures.jsonl", failures(self._folder))
@@ -160,12 +159,16 @@ class Run:
             raise ConfigError(f"OUT: expected a folder that can be written, got {self._folder.uri}: "
                               f"{error.strerror or error}") from error
 
-    def _attempt(self, now: datetime) -> tuple[int, datetime]:
-        before = self._folder.read_json("run.json")
+    def _attempt(self, now: datetime) -> Attempt:
+        raw = self._folder.read_json("run.json")
         try:
-            return int(before["attempt"]) + 1, datetime.fromisoformat(before["created_at"])  # type: ignore[index]
-        except (TypeError, KeyError, ValueError):
-            return 1, now
+            before = RunDocument.model_validate(raw)
+        except ValidationError:  # none, or of another version: the parts say what is done
+            before = None
+        return Attempt(number=before.attempt + 1 if before else 1, created_at=before.created_at if before else now,
+                       started_at=now, workers=self._request.workers, threads=self._request.threads,
+                       seconds_before=before.seconds if before else 0.0,
+                       before=before if before and before.state is RunState.SUCCEEDED else None)
 
     def _shards(self, after: Shard | None) -> Iterator[Shard]:
         request = self._request
@@ -174,7 +177,8 @@ class Run:
 
     # -- work --------------------------------------------------------------------------------------------------------
 
-    def _work(self, on_progress: Callable[[Progress], None]) -> None:
+    def _work(self, on_progress: Callable[[Progress], None]) -> bool:
+        """Works until every planned shard is published; whether there was anything to do."""
         desk = Desk(self._folder, image_timeout_s=self._settings.image_timeout_s)
         published = set(self._folder.numbers("images"))
         again = self._to_retry(published)
@@ -203,10 +207,12 @@ class Run:
         while not self._planning.complete and self._planning.last_planned < 0 and self._planning.error is None:
             time.sleep(0.005)
         each_tick()
-        if not desk.is_done:
-            self._executor(desk).run(each_tick)
+        if desk.is_done:
+            return False
+        self._executor(desk).run(each_tick)
         if again:
             self._folder.delete("retry.json")
+        return True
 
     def _to_retry(self, published: set[int]) -> set[int]:
         """Published shards whose failed images are taken up again: asked for, or begun by a run that was cut off."""
@@ -305,10 +311,6 @@ def _skipped_words(first: Shard | None) -> str:
 
 def by_hand(flag_at: float, accept_at: float | None, *, now: datetime) -> OperatingPoint:
     """An operating point that a person set, for every class. Raises ConfigError where the two are out of order."""
-    from pydantic import ValidationError
-
-    from segsvc.card import ClassThresholds, describe
-
     try:
         thresholds = ClassThresholds(flag_at=flag_at, accept_at=accept_at)
     except ValidationError as error:

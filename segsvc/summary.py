@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections import Counter
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
@@ -61,9 +62,37 @@ def run_id(folder: RunFolder, spec: RunSpec) -> str:
     return stable_id(folder.uri, spec.to_json())
 
 
-def summarise(folder: RunFolder, *, state: RunState, attempt: int, created_at: datetime, started_at: datetime,
-              finished_at: datetime | None, error: str | None, seconds: float, workers: int,
-              threads: int) -> RunDocument:
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One go at a run: its number from 1, its times, and what was before it.
+
+    `seconds_before` is what earlier attempts took; `before` their run.json, if the run had succeeded already.
+    """
+
+    number: int
+    created_at: datetime
+    started_at: datetime
+    workers: int
+    threads: int
+    seconds_before: float = 0.0
+    before: RunDocument | None = None
+    finished_at: datetime | None = None
+    seconds: float = 0.0
+
+    def ended(self, when: datetime | None, seconds: float) -> Attempt:
+        """The attempt as it stands at that time, None while it goes on, after so many seconds."""
+        return replace(self, finished_at=when, seconds=self.seconds_before + seconds)
+
+
+def unchanged(folder: RunFolder, before: RunDocument) -> RunDocument:
+    """run.json of a run that was finished already, with its counts by the operating point that is in force now."""
+    run = OpenRun(folder)
+    point = run.operating_point
+    return before.model_copy(update={"candidates": band_counts(run), "operating_point": point,
+                                     "operating_point_wording": wording(point, run.spec)})
+
+
+def summarise(folder: RunFolder, attempt: Attempt, *, state: RunState, error: str | None) -> RunDocument:
     """run.json of a run as it stands now. Raises RunError where a part is damaged."""
     run = OpenRun(folder)
     statuses: Counter[str] = Counter()
@@ -78,14 +107,15 @@ def summarise(folder: RunFolder, *, state: RunState, attempt: int, created_at: d
     listed = last.units[-1].ordinal + 1 if last is not None and last.units else 0
     point = run.operating_point
     return RunDocument(
-        id=run_id(folder, run.spec), state=state, attempt=attempt,
+        id=run_id(folder, run.spec), state=state, attempt=attempt.number,
         images=ImageCounts(listed=listed, done=statuses[ImageStatus.DONE], empty=statuses[ImageStatus.EMPTY],
                            failed=statuses[ImageStatus.FAILED], quarantined=statuses[ImageStatus.QUARANTINED]),
         candidates=_candidate_counts(bands), skipped=dict(last.skipped) if last is not None else {},
-        filtered=dict(filtered), eta_s=None, created_at=created_at, started_at=started_at, finished_at=finished_at,
+        filtered=dict(filtered), eta_s=None, created_at=attempt.created_at,
+        started_at=attempt.started_at, finished_at=attempt.finished_at,
         error=error, out=folder.uri, spec=run.spec, operating_point=point,
-        operating_point_wording=wording(point, run.spec), seconds_by_stage=run.timings(), seconds=seconds,
-        workers=workers, threads=threads, versions=versions())
+        operating_point_wording=wording(point, run.spec), seconds_by_stage=run.timings(), seconds=attempt.seconds,
+        workers=attempt.workers, threads=attempt.threads, versions=versions())
 
 
 def failures(folder: RunFolder) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from segsvc.claims import Claims, Task
 from segsvc.errors import ImageError, ImageErrorKind, RunError
+from segsvc.imaging import regions
 from segsvc.models.library import find_model
 from segsvc.models.runtime import Predictor
 from segsvc.readers import ReadLimits, open_source
@@ -43,7 +44,10 @@ class Worker:
         if model.digest != spec.model_digest:
             raise RunError(f"model {model.name}: expected digest {spec.model_digest}, got {model.digest}: "
                            "it was changed after the run began")
-        self._predictor = Predictor(model, spec.runtime, threads=spec.threads)
+        with ThreadPoolExecutor(1) as meanwhile:
+            kernels = meanwhile.submit(regions.warm)
+            self._predictor = Predictor(model, spec.runtime, threads=spec.threads)
+            kernels.result()
         self._limits = ReadLimits(decode_bytes=spec.decode_limit_bytes)
         self._lanes = spec.lanes
 

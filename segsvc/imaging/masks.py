@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from segsvc.imaging import rle as kernels
-from segsvc.imaging import runs
+from segsvc.imaging.region_masks import write_counts
 from segsvc.types import Box
 
 BoolArray = npt.NDArray[np.bool_]
@@ -50,7 +50,7 @@ def encode(mask: BoolArray) -> bytes:
     down = mask.T.ravel()
     changes = np.flatnonzero(down[1:] != down[:-1]) + 1
     first = [0, 0] if down.size and down[0] else [0]
-    return runs.write_counts(np.diff(np.concatenate((first, changes, [down.size]))).astype(np.int64)).tobytes()
+    return write_counts(np.diff(np.concatenate((first, changes, [down.size]))).astype(np.int64)).tobytes()
 
 
 def decode(rle: bytes, *, height_px: int, width_px: int) -> BoolArray:
@@ -79,7 +79,7 @@ def full_frame_rle(rle: bytes, box: Box, *, width_px: int, height_px: int) -> by
         raise ValueError(f"expected a box within {width_px} x {height_px} px, got {box}")
     _check_size(height_px, width_px)
     counts = _counts(rle, box.height_px, box.width_px)
-    return runs.write_counts(kernels.reframe(counts, box.height_px, box.x0, box.y0, width_px, height_px)).tobytes()
+    return write_counts(kernels.reframe(counts, box.height_px, box.x0, box.y0, width_px, height_px)).tobytes()
 
 
 def compose(

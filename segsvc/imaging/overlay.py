@@ -33,11 +33,14 @@ _LARGEST_PX = 2**24
 
 
 class Line(Enum):
-    """How an outline is drawn: (px drawn, px left out) along it; (1, 0) is without a gap."""
+    """How an outline of 2 px is drawn: (px drawn, px left out) along it; (1, 0) is without a gap.
+
+    A piece looks 2 px longer, as its ends are round.
+    """
 
     SOLID = (1, 0)
-    DASHED = (7, 5)
-    DOTTED = (2, 4)
+    DASHED = (7, 7)
+    DOTTED = (1, 6)
 
 
 BAND_LINES: dict[Band, Line] = {Band.ACCEPTED: Line.SOLID, Band.REVIEW: Line.DASHED, Band.REJECTED: Line.DOTTED}

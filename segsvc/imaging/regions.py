@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from segsvc.card import Extraction
-from segsvc.imaging import runs
+from segsvc.imaging import region_masks, runs
 from segsvc.types import SCORE_ONE, Box, Candidate, CandidateKind, ExtractionCounts, ScoreArray
 
 ROOM = 4096  # runs and components that a new extractor has room for; it grows as it needs
@@ -76,6 +76,11 @@ class RegionExtractor:
         self._n_runs = self._n_parts = self._row_start = 0
         self._sweep_from = SWEEP_RUNS
 
+    @property
+    def held_bytes(self) -> int:
+        """The memory of what is kept from band to band."""
+        return self._bounds.nbytes + self._places.nbytes + self._parts.nbytes
+
     def feed(self, scores: ScoreArray) -> list[Candidate]:
         """Regions that have ended, in any order; those not given yet come from a later call, at the latest `finish`.
 
@@ -107,7 +112,7 @@ class RegionExtractor:
 
     def _sweep(self, y_open: int) -> list[Candidate]:
         n_before = self._n_runs
-        found, text, self._n_runs, self._n_parts, below_floor, below_area = runs.sweep(
+        found, text, self._n_runs, self._n_parts, below_floor, below_area = region_masks.sweep(
             self._bounds, self._places, self._parts, self._n_runs, self._n_parts, y_open,
             self._floor, self._min_area_px)
         self._row_start -= n_before - self._n_runs  # the runs of the last row are open, and so stay the last ones

@@ -2,14 +2,13 @@
 
 Counts are int64 run lengths down the columns of a mask (height, width), background first, and sum to height * width.
 """
-# ruff: noqa: PLR0917 -- compiled kernels take their arguments by position
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from segsvc.imaging.compiled import compiled
+from segsvc.imaging.compiled import compiled, longer, taller
 
 Int32Array = npt.NDArray[np.int32]
 Int64Array = npt.NDArray[np.int64]
@@ -115,15 +114,6 @@ def reframe(counts: Int64Array, height: int, x0: int, y0: int, frame_width: int,
 
 
 @compiled
-def _taller(array: Int32Array) -> Int32Array:
-    """The array (n, 2) with room for as many rows again."""
-    taller = np.empty((2 * array.shape[0], 2), np.int32)
-    for i in range(array.shape[0]):
-        taller[i, 0], taller[i, 1] = array[i, 0], array[i, 1]
-    return taller
-
-
-@compiled
 def _ahead(flags: ByteArray, x: int, y: int, heading: int) -> tuple[int, int]:
     """Whether the px ahead on the left and on the right of who stands on a corner (x, y) are foreground."""
     north_west, north_east = flags[y - 1, x - 1] & FOREGROUND, flags[y - 1, x] & FOREGROUND
@@ -142,15 +132,12 @@ def _append_ring(
     ring: Int32Array, corners: Int32Array, ends: Int64Array, n_corners: int, n_rings: int
 ) -> tuple[Int32Array, Int64Array, int, int]:
     while n_corners + ring.shape[0] > corners.shape[0]:
-        corners = _taller(corners)
+        corners = taller(corners)
     for i in range(ring.shape[0]):
         corners[n_corners, 0], corners[n_corners, 1] = ring[i, 0], ring[i, 1]
         n_corners += 1
     if n_rings == ends.size:
-        longer = np.empty(2 * n_rings, np.int64)
-        for i in range(n_rings):
-            longer[i] = ends[i]
-        ends = longer
+        ends = longer(ends)
     ends[n_rings] = n_corners
     return corners, ends, n_corners, n_rings + 1
 
@@ -193,7 +180,7 @@ def trace(flags: ByteArray, stacked: Int32Array) -> tuple[Int32Array, Int64Array
                     top = first + 1
                 else:
                     if top == stack.shape[0]:
-                        stack = _taller(stack)
+                        stack = taller(stack)
                     stack[top, 0], stack[top, 1] = x, y
                     top += 1
                     if is_pinch:

@@ -11,6 +11,7 @@ import io
 import os
 import struct
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises; nothing is unpickled with it)
@@ -41,7 +42,9 @@ def read_checkpoint(source: Path | bytes) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ConfigError(f"{where}: expected a readable checkpoint: {error.strerror}") from error
     try:
-        state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on old formats and pickle protocols: what is refused is refused all the same
+            state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
     except _UNREADABLE as error:
         raise ConfigError(f"{where}: expected a PyTorch checkpoint of tensors alone, got {len(raw)} bytes that are "
                           f"refused ({type(error).__name__}: {_first_line(error)}). Nothing in it was run.") from error

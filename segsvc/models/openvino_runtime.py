@@ -153,6 +153,10 @@ class OpenvinoNetwork:
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             self._requests.put(compiled.create_infer_request())
+        # The binding sets up its table of types at the first call, and deadlocks with the interpreter's lock if two
+        # threads make it: so this thread makes it, before there are others.
+        height, width = _trial_sizes(model.card)[0] if not self.flexible else (model.card.stride_px,) * 2
+        self.infer(np.zeros((1, model.card.channels, height, width), np.float32))
 
     def infer(self, pixels: npt.NDArray[np.float32]) -> ScoreArray:
         """(1, C, h, w) float32 -> (1, classes[, h, w]) uint16."""

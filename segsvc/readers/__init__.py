@@ -15,8 +15,8 @@ from segsvc.errors import ImageError, ImageErrorKind
 from segsvc.types import Blob, Source
 
 HEAD_BYTES = 64
-NOT_PLUGINS = frozenset({"decoded", "jpeg_codec", "limits", "orientation", "png_filters", "ranges", "tiff_directory",
-                         "tiff_page", "tiff_pixels", "tiff_scale", "tiff_segments", "tiff_tree"})
+NOT_PLUGINS = frozenset({"decoded", "jpeg_codec", "limits", "orientation", "png_filters", "ranges", "tiff_boxes",
+                         "tiff_directory", "tiff_page", "tiff_pixels", "tiff_scale", "tiff_segments", "tiff_tree"})
 
 
 @dataclass(frozen=True, slots=True)

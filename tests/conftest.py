@@ -1,0 +1,119 @@
+"""What all tests share: a model whose answers are known, folders of their own, and `segsvc` as a program."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from segsvc import plugins
+from segsvc.card import ClassNode, Extraction, ModelCard, Normalisation, Task
+from segsvc.settings import settings
+
+PLUGINS = Path(__file__).parent / "plugins"
+
+
+def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] = ("bright",), channels: int = 1,
+                extraction: Extraction | None = None, tile_px: int = 64, overlap_px: int = 16) -> ModelCard:
+    """A folder with a model of the family `brightness`, and its card."""
+    import safetensors.torch
+    from segsvc_test_plugins.brightness import Brightness
+
+    place = folder / name
+    place.mkdir(parents=True, exist_ok=True)
+    weights = place / "model.safetensors"
+    safetensors.torch.save_file(Brightness(channels, len(classes)).state_dict(), weights)
+    card = ModelCard(
+        name=name, family="brightness", task=Task.SEMANTIC, arch="brightness",
+        classes=tuple(ClassNode(name=each) for each in classes), channels=1 if channels == 1 else 3,
+        weights_sha256=hashlib.sha256(weights.read_bytes()).hexdigest(),
+        normalisation=Normalisation(mean=(0.0,) * channels, std=(1.0,) * channels), tile_px=tile_px,
+        overlap_px=overlap_px, extraction=extraction or Extraction(extent_min=0.5, floor=0.9, min_area_px=4),
+        licence="Apache-2.0", description="Finds what is brighter than grey.")
+    (place / "card.json").write_text(card.to_json())
+    return card
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a program said."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """`segsvc` as a user runs it."""
+
+    environment: Mapping[str, str]
+    folder: Path
+    _none: Mapping[str, str] = field(default_factory=dict)
+
+    def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True,
+            env={**self.environment, **(environment or self._none)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Answer:
+        process = self.start(*arguments, environment=environment)
+        try:
+            stdout, stderr = process.communicate(timeout=100)
+        finally:
+            process.kill()
+            process.wait()
+        return Answer(process.returncode, stdout, stderr)
+
+
+@pytest.fixture(scope="session")
+def shared_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models and cache of this test session; the converted model is made once."""
+    home = tmp_path_factory.getbasetemp().parent / "segsvc-home" if "PYTEST_XDIST_WORKER" in os.environ else (
+        tmp_path_factory.mktemp("segsvc-home"))
+    home.mkdir(exist_ok=True)
+    return home
+
+
+@pytest.fixture(scope="session")
+def environment(shared_home: Path) -> dict[str, str]:
+    """The environment of every `segsvc` that a test starts: the user's own settings stay out of it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SEGSVC_")}
+    if "SEGSVC_ASSETS_DIR" in os.environ:
+        kept["SEGSVC_ASSETS_DIR"] = os.environ["SEGSVC_ASSETS_DIR"]
+    return {**kept, "SEGSVC_MODELS_DIR": str(shared_home / "models"), "SEGSVC_CACHE_DIR": str(shared_home / "cache"),
+            "PYTHONPATH": str(PLUGINS), "SEGSVC_CONFIG": str(shared_home / "none.toml")}
+
+
+@pytest.fixture(scope="session")
+def bright(shared_home: Path) -> ModelCard:
+    """The packaged-like model `bright`: regions brighter than grey, floor 0.9, at least 4 px."""
+    folder = shared_home / "models"
+    import fcntl
+
+    with (shared_home / "model.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return write_model(folder)
+
+
+@pytest.fixture
+def segsvc(environment: dict[str, str], bright: ModelCard, tmp_path: Path) -> Program:
+    """`segsvc` as a program, in a folder of the test's own, with the model `bright`."""
+    return Program(environment, tmp_path)
+
+
+@pytest.fixture
+def in_process(environment: dict[str, str], bright: ModelCard, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """The same settings for code that a test calls itself."""
+    for name, value in environment.items():
+        if name.startswith("SEGSVC_"):
+            monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    plugins.forget()
+    return settings.cache_clear

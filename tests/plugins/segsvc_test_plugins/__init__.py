@@ -1,0 +1,1 @@
+"""Plugins as another package would bring them, found by entry points."""
