@@ -19,7 +19,7 @@ from segsvc.models.library import find_model, model_names
 from segsvc.settings import settings
 
 _NEEDED = ("numpy", "opencv-python-headless", "openvino", "torch", "torchvision", "segmentation-models-pytorch", "timm",
-           "pyarrow", "tifffile", "imagecodecs", "pillow", "simplejpeg", "safetensors", "numba")
+           "pyarrow", "imagecodecs", "pillow", "simplejpeg", "safetensors", "numba")
 _OPTIONAL = ("ray", "boto3", "fastapi")
 _FREE_BYTES = 2 * 1024**3
 # A fault of SQLite in WAL mode may lose a committed write with two connections; mended in these releases.

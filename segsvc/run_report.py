@@ -18,7 +18,7 @@ from segsvc.card import OperatingPoint, RunSpec
 from segsvc.documents import RunDocument
 from segsvc.errors import ConfigError, ImageError
 from segsvc.imaging import masks
-from segsvc.imaging.overlay import BAND_LINES, Mark, class_colour, draw, resized, to_display
+from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
 from segsvc.models.library import find_model
 from segsvc.readers import ReadLimits, open_source
 from segsvc.report import (
@@ -223,8 +223,9 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
     if row["mask_rle"] is not None:
         outlines = masks.polygons(row["mask_rle"].encode(), box, max_vertices=_VERTICES)
         rings = tuple(ring for outline in outlines for ring in (outline.outer, *outline.holes))
-    return Mark(box=box, rings=rings, colour=class_colour(names.index(row["class_name"])),
-                line=BAND_LINES[Band(row["band"])])
+    band = Band(row["band"])
+    colour = BAND_COLOURS[band] if len(names) == 1 else class_colour(names.index(row["class_name"]))
+    return Mark(box=box, rings=rings, colour=colour, line=BAND_LINES[band])
 
 
 def refresh(folder: RunFolder, before: RunDocument) -> None:

@@ -17,7 +17,7 @@ from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
 from segsvc.results import UNREAD, OpenRun, RunFolder
 from segsvc.types import Band, ImageStatus, stable_id
 
-_PACKAGES = ("segsvc", "numpy", "opencv-python-headless", "openvino", "torch", "pyarrow", "tifffile", "pillow",
+_PACKAGES = ("segsvc", "numpy", "opencv-python-headless", "openvino", "torch", "pyarrow", "imagecodecs", "pillow",
              "simplejpeg", "segmentation-models-pytorch", "timm")
 NO_POINT = "no operating point: every stored candidate is for review"
 

