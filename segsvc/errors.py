@@ -24,7 +24,7 @@ class ConfigError(SegsvcError):
     """What was asked for cannot be done as it was asked; nothing has been started."""
 
 
-class UnknownName(ConfigError):
+class UnknownName(ConfigError):  # noqa: N818 - it reads as what it says
     """A name of a model, format or plugin that is not known."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:

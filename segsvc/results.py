@@ -272,7 +272,8 @@ def _image_row(result: ImageResult) -> dict[str, Any]:
     found, ref = result.segmentation, result.ref
     return {
         "image_id": ref.image_id, "image_uri": ref.uri, "image_version": ref.version, "status": result.status.value,
-        "width_px": found.width_px if found is not None else None, "height_px": found.height_px if found is not None else None,
+        "width_px": found.width_px if found is not None else None,
+        "height_px": found.height_px if found is not None else None,
         "frames": found.frames if found is not None else None,
         "error_kind": result.error_kind.value if result.error_kind else None, "error": result.error,
         "n_candidates": len(found.candidates) if found is not None else 0,

@@ -23,7 +23,7 @@ from segsvc.results import PLAN, RunFolder
 from segsvc.run_report import write_run_report
 from segsvc.settings import Settings
 from segsvc.stores import store_of
-from segsvc.summary import Attempt, failures, summarise, unchanged
+from segsvc.summary import Attempt, begun, failures, summarise, unchanged
 from segsvc.types import ImageStatus, Runtime
 from segsvc.worker import WorkerSpec
 
@@ -107,18 +107,19 @@ class Run:
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
-        begun = time.monotonic()
+        clock = time.monotonic()
         self._begin()
         attempt = self._attempt(datetime.now(UTC))
 
         def document(state: RunState, error: str | None = None) -> RunDocument:
-            ended = datetime.now(UTC) if state is not RunState.RUNNING else None
-            return summarise(self._folder, attempt.ended(ended, time.monotonic() - begun), state=state, error=error)
+            ended = attempt.ended(datetime.now(UTC), time.monotonic() - clock)
+            return summarise(self._folder, ended, state=state, error=error)
 
         try:
-            self._save(document(RunState.RUNNING))
-            before = attempt.before if not self._work(on_progress) else None
-            done = document(RunState.SUCCEEDED) if before is None else unchanged(self._folder, before)
+            self._save(begun(self._folder, attempt))
+            worked, before = self._work(on_progress), attempt.before
+            finished = not worked and before is not None and before.state is RunState.SUCCEEDED
+            done = unchanged(self._folder, before) if finished and before else document(RunState.SUCCEEDED)
             self._reconcile(done)
             self._save(done)
             self._folder.put("failures.jsonl", failures(self._folder))
@@ -166,9 +167,7 @@ class Run:
         except ValidationError:  # none, or of another version: the parts say what is done
             before = None
         return Attempt(number=before.attempt + 1 if before else 1, created_at=before.created_at if before else now,
-                       started_at=now, workers=self._request.workers, threads=self._request.threads,
-                       seconds_before=before.seconds if before else 0.0,
-                       before=before if before and before.state is RunState.SUCCEEDED else None)
+                       started_at=now, workers=self._request.workers, threads=self._request.threads, before=before)
 
     def _shards(self, after: Shard | None) -> Iterator[Shard]:
         request = self._request
@@ -182,7 +181,7 @@ class Run:
         desk = Desk(self._folder, image_timeout_s=self._settings.image_timeout_s)
         published = set(self._folder.numbers("images"))
         again = self._to_retry(published)
-        already = sum(self._folder.part("images", number, ["image_id"]).num_rows for number in published - again)
+        already = self._images_in(published - again)
         planner = threading.Thread(target=self._plan, name="plan", daemon=True)
         planner.start()
         pace = _Pace()
@@ -213,6 +212,12 @@ class Run:
         if again:
             self._folder.delete("retry.json")
         return True
+
+    def _images_in(self, published: set[int]) -> int:
+        """How many images those shards hold: all are full but the last one of a plan."""
+        last = self._folder.last_planned()
+        short = self._request.shard_size - len(last.units) if last is not None and last.number in published else 0
+        return len(published) * self._request.shard_size - short
 
     def _to_retry(self, published: set[int]) -> set[int]:
         """Published shards whose failed images are taken up again: asked for, or begun by a run that was cut off."""

@@ -66,7 +66,7 @@ def run_id(folder: RunFolder, spec: RunSpec) -> str:
 class Attempt:
     """One go at a run: its number from 1, its times, and what was before it.
 
-    `seconds_before` is what earlier attempts took; `before` their run.json, if the run had succeeded already.
+    `before` is the run.json of the attempt before, None for the first.
     """
 
     number: int
@@ -74,14 +74,28 @@ class Attempt:
     started_at: datetime
     workers: int
     threads: int
-    seconds_before: float = 0.0
     before: RunDocument | None = None
     finished_at: datetime | None = None
     seconds: float = 0.0
 
     def ended(self, when: datetime | None, seconds: float) -> Attempt:
         """The attempt as it stands at that time, None while it goes on, after so many seconds."""
-        return replace(self, finished_at=when, seconds=self.seconds_before + seconds)
+        return replace(self, finished_at=when, seconds=seconds + (self.before.seconds if self.before is not None else 0.0))
+
+
+def begun(folder: RunFolder, attempt: Attempt) -> RunDocument:
+    """run.json of an attempt that begins: the counts are those of the attempt before, so that nothing is scanned."""
+    run = OpenRun(folder)
+    point, before = run.operating_point, attempt.before
+    return RunDocument(
+        id=run_id(folder, run.spec), state=RunState.RUNNING, attempt=attempt.number,
+        images=before.images if before else ImageCounts(listed=0, done=0, empty=0, failed=0, quarantined=0),
+        candidates=before.candidates if before else CandidateCounts(accepted=0, review=0, rejected=0),
+        skipped=before.skipped if before else {}, filtered=before.filtered if before else {}, eta_s=None,
+        created_at=attempt.created_at, started_at=attempt.started_at, finished_at=None, error=None, out=folder.uri,
+        spec=run.spec, operating_point=point, operating_point_wording=wording(point, run.spec),
+        seconds_by_stage=before.seconds_by_stage if before else {}, seconds=before.seconds if before else 0.0,
+        workers=attempt.workers, threads=attempt.threads, versions=versions())
 
 
 def unchanged(folder: RunFolder, before: RunDocument) -> RunDocument:

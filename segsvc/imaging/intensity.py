@@ -55,7 +55,7 @@ def full_scale(dtype: np.dtype[np.generic]) -> float:
 
 def percentiles(sample: PixelArray, wanted: tuple[float, float]) -> tuple[float, float]:
     """The two percentiles of all values, by linear interpolation as numpy.percentile does; integers by histogram."""
-    if sample.dtype == np.uint8 or sample.dtype == np.uint16:
+    if sample.dtype in (np.uint8, np.uint16):
         bins = 256 if sample.dtype == np.uint8 else 65536
         counts = np.bincount(sample.reshape(-1), minlength=bins)
         last = np.cumsum(counts)  # values <= v
