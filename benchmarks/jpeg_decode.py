@@ -1,6 +1,6 @@
 """JPEG to pixels: this project's reader against Pillow, on a JPEG of 2048 x 1024 px at quality 90.
 
-Prints one JSON object; `ours` and `peer` are megapixels a second on one thread, from medians of interleaved repeats. The
+Prints a JSON list of one row; `ours` and `peer` are megapixels a second on one thread, medians of interleaved repeats. The
 picture is drawn with the spectrum of photographs (amplitude falls as 1 / f ** 1.5, near that of street scenes); `python
 benchmarks/jpeg_decode.py FILE` takes a JPEG of yours instead.
 """
@@ -8,17 +8,12 @@ benchmarks/jpeg_decode.py FILE` takes a JPEG of yours instead.
 from __future__ import annotations
 
 import io
-import json
-import os
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from _common import Row, interleaved, medians, show
 from PIL import Image
 
 from segsvc.readers import ReadLimits, open_source
@@ -61,7 +56,8 @@ def photograph_like() -> bytes:
     def layer() -> npt.NDArray[np.float64]:
         spectrum = np.fft.rfft2(rng.normal(size=(HEIGHT_PX, WIDTH_PX))) / frequency**FALL_OFF
         drawn = np.fft.irfft2(spectrum, s=(HEIGHT_PX, WIDTH_PX))
-        return drawn / drawn.std()
+        normal: npt.NDArray[np.float64] = drawn / drawn.std()
+        return normal
 
     light = layer()
     picture = np.clip(np.stack([120 + 50 * light + 12 * layer() for _ in range(3)], axis=-1), 0, 255).astype(np.uint8)
@@ -81,25 +77,14 @@ def pillow(data: bytes) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def seconds(decode: Callable[[bytes], Pixels], data: bytes) -> float:
-    start = time.perf_counter()
-    decode(data)
-    return time.perf_counter() - start
-
-
 def main() -> None:
     data = Path(sys.argv[1]).read_bytes() if len(sys.argv) > 1 else photograph_like()
     mine, other = ours(data), pillow(data)
-    times = [(seconds(ours, data), seconds(pillow, data)) for _ in range(REPEATS)]
-    our_s, peer_s = (statistics.median(column) for column in zip(*times, strict=True))
+    seconds = medians(interleaved({"ours": lambda: ours(data), "peer": lambda: pillow(data)}, repeats=REPEATS))
     megapixels = mine.shape[0] * mine.shape[1] / 1e6
-    print(json.dumps({
-        "figure": "JPEG to pixels, MP/s", "ours": round(megapixels / our_s, 1), "peer": round(megapixels / peer_s, 1),
-        "peer_name": "Pillow", "ratio": round(peer_s / our_s, 3),
-        "outputs_equal": bool(np.array_equal(mine.squeeze(), other)), "demanded": DEMANDED,
-        "size_px": [mine.shape[1], mine.shape[0]], "file_bytes": len(data),
-        "machine": {"platform": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count(),
-                    "python": platform.python_version()}}))
+    show([Row("JPEG to pixels, 1 thread", megapixels / seconds["ours"], "MP/s", megapixels / seconds["peer"], "Pillow",
+              seconds["peer"] / seconds["ours"], bool(np.array_equal(mine.squeeze(), other)), DEMANDED,
+              details={"size_px": [mine.shape[1], mine.shape[0]], "file_bytes": len(data), "repeats": REPEATS})])
 
 
 if __name__ == "__main__":

@@ -6,15 +6,12 @@ The peer gives plain tuples, in two ways to get a region's highest and mean scor
 
 from __future__ import annotations
 
-import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from _common import Row, interleaved, medians, show
 from pycocotools import mask as coco
 
 from segsvc.card import Extraction
@@ -120,37 +117,25 @@ def as_regions(candidates: list[Candidate]) -> list[Region]:
                   for c in candidates)
 
 
-def seconds(contender: Callable[[ScoreArray], object], scores: ScoreArray) -> float:
-    begun = time.perf_counter()
-    contender(scores)
-    return time.perf_counter() - begun
-
-
 def main() -> None:
     cv2.setNumThreads(1)
     warm()
-    machine = f"{platform.platform()}, {platform.processor() or platform.machine()}, Python {platform.python_version()}"
-    figures = []
+    rows = []
     for scene in (nuclei_like, street_like, noise):
         scores = scene(np.random.default_rng(7))
-        contenders: dict[str, Callable[[ScoreArray], object]] = {"ours": ours, "crops": by_crops, "labels": by_labels}
         expected = as_regions(ours(scores))
         equal = by_crops(scores) == expected and by_labels(scores) == expected
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(REPEATS if scene is not noise else 3):
-            for name, contender in contenders.items():
-                times[name].append(seconds(contender, scores))
-        median = {name: statistics.median(values) for name, values in times.items()}
+        repeats, is_wanted = (REPEATS, True) if scene is not noise else (3, False)
+        median = medians(interleaved({"ours": partial(ours, scores), "crops": partial(by_crops, scores),
+                                      "labels": partial(by_labels, scores)}, repeats=repeats, warm_ups=0))
         peer = min(median["crops"], median["labels"])
-        figures.append({
-            "figure": f"score map {SIDE_PX} px to candidates with RLE, {scene.__name__.replace('_', '-')}, 1 thread, s",
-            "ours": round(median["ours"], 5), "peer": round(peer, 5), "peer_name": "OpenCV statistics + pycocotools",
-            "ratio": round(peer / median["ours"], 2), "outputs_equal": equal,
-            "demanded": None if scene is noise else DEMANDED, "goal": None if scene is noise else GOAL,
-            "machine": machine, "regions": len(expected),
-            "peer_by_crops": round(median["crops"], 5), "peer_by_labels": round(median["labels"], 5),
-        })
-    print(json.dumps(figures, indent=1))
+        rows.append(Row(
+            f"score map of {SIDE_PX} px to candidates with RLE, {scene.__name__.replace('_', '-')}, 1 thread",
+            median["ours"], "s", peer, "OpenCV statistics + pycocotools", peer / median["ours"], equal,
+            DEMANDED if is_wanted else None, details={
+                "goal": GOAL if is_wanted else None, "regions": len(expected), "repeats": repeats,
+                "peer_by_crops_s": round(median["crops"], 5), "peer_by_labels_s": round(median["labels"], 5)}))
+    show(rows)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,12 @@ import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from segsvc.documents import Check
-from segsvc.errors import ConfigError, SegsvcError
+from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import find_model, model_names
 from segsvc.settings import settings
@@ -28,15 +28,13 @@ _WAL_MENDED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
 
 def diagnose() -> list[Check]:
     """Everything that was looked at; a check that is not ok says what to do."""
-    looks: tuple[Callable[[], Iterator[Check]], ...] = (
-        _python, _packages, _runtime, _sqlite, _store, _folders, _models, _assets)
-    checks: list[Check] = []
-    for look in looks:
-        try:
-            checks += look()
-        except SegsvcError as error:
-            checks.append(Check(name=look.__name__.strip("_"), ok=False, found=str(error)))
-    return checks
+    checks = [check for look in (_python, _packages, _sqlite, _store) for check in look()]
+    try:
+        settings()
+    except ConfigError as error:
+        return [*checks, Check(name="settings", ok=False, found=str(error),
+                               advice="mend that setting; runtimes, folders and models were not looked at")]
+    return [*checks, *(check for look in (_runtime, _folders, _models, _assets) for check in look())]
 
 
 def _python() -> Iterator[Check]:
@@ -119,7 +117,8 @@ def _models() -> Iterator[Check]:
             model.check_weights()
             yield Check(name=f"model {name}", ok=True, found=f"{model.digest[:12]}, weights as their sha256")
         except ConfigError as error:
-            yield Check(name=f"model {name}", ok=False, found=str(error))
+            yield Check(name=f"model {name}", ok=False, found=str(error),
+                        advice=f"copy the model again, or remove its folder from {settings().models_dir}")
 
 
 def _assets() -> Iterator[Check]:

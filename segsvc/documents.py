@@ -1,9 +1,15 @@
-"""The JSON documents that commands print and runs leave behind; each has a published JSON schema in `segsvc/schemas/`."""
+"""The JSON documents that commands print and runs leave behind; each has a published JSON schema in `segsvc/schemas/`.
+
+`python -m segsvc.documents` writes the schemas anew.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -83,6 +89,12 @@ class DryRunDocument(Document):
     estimated_from: str
 
 
+class BandsDocument(Document):
+    """bands.json: the operating points of a run, oldest first; the last one gives the bands."""
+
+    operating_points: list[OperatingPoint]
+
+
 class BandDocument(Document):
     """What `segsvc band --json` prints."""
 
@@ -105,9 +117,10 @@ class ModelSummary(Document):
 
 
 class ModelsDocument(Document):
-    """What `segsvc models list --json` prints."""
+    """What `segsvc models list --json` prints. `damaged`: models that cannot be used, and why."""
 
     items: list[ModelSummary]
+    damaged: dict[str, str]
 
 
 class ModelDocument(Document):
@@ -156,7 +169,38 @@ class DoctorDocument(Document):
     checks: list[Check]
 
 
-DOCUMENTS: dict[str, type[Document]] = {
+# name of the schema: the document it describes
+DOCUMENTS: dict[str, type[BaseModel]] = {
     "run": RunDocument, "dry_run": DryRunDocument, "band": BandDocument, "models": ModelsDocument,
     "model": ModelDocument, "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
+    "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
 }
+WRITTEN_BY_HAND = frozenset({"card", "operating_point"})
+SCHEMAS = Path(__file__).parent / "schemas"
+
+
+def json_schema(name: str) -> str:
+    """The JSON schema (draft 2020-12) of the document of that name, as it is published: the same bytes each time."""
+    # where a person writes the document, defaults may be left out; what is printed has every field
+    schema = DOCUMENTS[name].model_json_schema(mode="validation" if name in WRITTEN_BY_HAND else "serialization")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def write_schemas(folder: Path = SCHEMAS) -> None:
+    """Writes the schema of every document as `<name>.json`, and removes those of documents that are no more."""
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.json"):
+        if stale.stem not in DOCUMENTS:
+            stale.unlink()
+    for name in DOCUMENTS:
+        (folder / f"{name}.json").write_text(json_schema(name), encoding="utf-8")
+
+
+def printable_path(path: Path) -> str:
+    """A path as JSON can hold it: bytes that are no UTF-8 are replaced."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+if __name__ == "__main__":
+    write_schemas()

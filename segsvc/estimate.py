@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 
 from segsvc.documents import DryRunDocument
 from segsvc.errors import ConfigError, ImageError
 from segsvc.imaging.tiling import plan_tiles
-from segsvc.loaded import available_cores
 from segsvc.models.library import Model
-from segsvc.models.runtime import Predictor, choose_runtime
+from segsvc.models.runtime import Predictor
 from segsvc.plan import Input, listing
 from segsvc.readers import ReadLimits, open_source
 from segsvc.settings import settings
 from segsvc.stores import Skip, store_of
-from segsvc.types import ImageRef
+from segsvc.types import ImageRef, Runtime
 
 _LOOKED_AT = 32  # images whose size is read
 _TRIALS = 3
 
 
-def estimate(given: Input, model: Model, *, limit: int | None, out_uri: str) -> DryRunDocument:
+def estimate(given: Input, model: Model, *, runtime: Callable[[], Runtime], limit: int | None, out_uri: str,
+             threads: int) -> DryRunDocument:
     """Lists INPUT, reads the sizes of the first images, and times the model on one tile of each size among them.
+
+    runtime: asked once there is something to estimate, as it may have to convert the model first.
 
     Raises ConfigError where INPUT holds no image.
     """
@@ -43,10 +46,10 @@ def estimate(given: Input, model: Model, *, limit: int | None, out_uri: str) -> 
     if images == 0:
         raise ConfigError(f"INPUT: expected at least one image, found none in {given.uri}")
     tiles = [found for ref in looked_at if (found := _tiles(ref, model)) is not None]
-    seconds = _seconds(tiles, model) * images / len(looked_at) if tiles else None
+    seconds = _seconds(tiles, model, runtime(), threads) * images / len(looked_at) if tiles else None
     return DryRunDocument(
         input=given.uri, model=model.name, images=images, size_bytes=size_bytes, skipped=dict(skipped),
-        seconds_estimated=round(seconds, 1) if seconds is not None else None,
+        seconds_estimated=round(seconds, 3) if seconds is not None else None,
         estimated_from=f"the model's own pace here on {len(tiles)} of the images, start-up left out")
 
 
@@ -69,9 +72,8 @@ def _tiles(ref: ImageRef, model: Model) -> tuple[int, int, int] | None:
     return frames * plan.rows * plan.columns, plan.y.tile_px, plan.x.tile_px
 
 
-def _seconds(tiles: list[tuple[int, int, int]], model: Model) -> float:
-    threads = available_cores()
-    predictor = Predictor(model, choose_runtime(model, settings().runtime).runtime, threads=threads)
+def _seconds(tiles: list[tuple[int, int, int]], model: Model, runtime: Runtime, threads: int) -> float:
+    predictor = Predictor(model, runtime, threads=threads)
     pace: dict[tuple[int, int], float] = {}
     for _, height, width in tiles:
         if (height, width) in pace:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from segsvc.card import OperatingPoint
+from segsvc.errors import ConfigError
+from segsvc.models.library import find_model
 from segsvc.readers import ReadLimits, open_source
 from segsvc.results import OpenRun
 from segsvc.settings import settings
@@ -50,7 +52,17 @@ def point_as_of(run: OpenRun, when: datetime | None) -> OperatingPoint | None:
 
 
 def _classes(run: OpenRun) -> tuple[str, ...]:
-    """The classes of all stored candidates, in order of name: what an index mask or a category number refers to."""
+    """What an index mask or a category number refers to: the classes of the run's model, in its card's order.
+
+    So exports of all runs of a model agree. Where the model is not here any more, or was changed, those of all stored
+    candidates, by name.
+    """
+    try:
+        model = find_model(run.spec.model)
+        if model.digest == run.spec.model_digest:
+            return model.card.class_names
+    except ConfigError:  # not here, or damaged: what was stored says enough
+        pass
     found: set[str] = set()
     for _, candidates in run.parts():
         found |= set(pc.unique(candidates["class_name"]).to_pylist())

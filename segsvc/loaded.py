@@ -12,7 +12,6 @@ from segsvc.errors import ImageError, ImageErrorKind
 from segsvc.models.library import find_model
 from segsvc.models.runtime import Predictor, choose_runtime
 from segsvc.readers import ReadLimits, open_source
-from segsvc.segment import Stopwatch, segment_source
 from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.types import Box, Level, PixelArray, Segmentation, Source
@@ -55,6 +54,8 @@ class LoadedModel:
             blob.close()
 
     def _segment(self, source: Source) -> Segmentation:
+        from segsvc.segment import Stopwatch, segment_source  # loads compiled kernels: not for who wants but a name
+
         try:
             return segment_source(source, self._predictor, Stopwatch())
         finally:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_from_bytes
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +38,7 @@ class InputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """INPUT, made absolute: the same words in another folder are another input."""
+    """INPUT, made absolute: the same words in another folder are another input. A glob is written like a URI too."""
 
     kind: InputKind
     uri: str
@@ -59,17 +60,15 @@ def read_input(text: str) -> Input:
     if "://" in text and not text.startswith("file://"):
         store_of(text)
         return Input(InputKind.LISTING, text)
-    file_store = store_of("file://")
-    path = text
-    if text.startswith("file://"):
-        return Input(InputKind.LISTING, file_store.find(text).uri)
-    if not os.path.lexists(path):
-        if glob.has_magic(path):
-            return Input(InputKind.GLOB, os.path.abspath(path))
+    path = os.fsdecode(_file_path(text)) if text.startswith("file://") else text
+    if not os.path.exists(path):
+        if glob.has_magic(text) and not text.startswith("file://"):
+            pattern = os.path.normpath(os.path.join(glob.escape(os.getcwd()), path))
+            return Input(InputKind.GLOB, "file://" + quote_from_bytes(os.fsencode(pattern), safe="/*?[]!"))
         raise ConfigError(f"INPUT: expected a file, folder, glob or manifest; there is no {text!r}")
     if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         raise ConfigError(f"INPUT: expected a folder that can be read, got {text!r} without permission")
-    uri = file_store.find(path).uri
+    uri = store_of("file://").find(path).uri
     if os.path.isfile(path) and path.lower().endswith(MANIFEST_ENDINGS):
         return Input(InputKind.MANIFEST, uri)
     return Input(InputKind.LISTING, uri)
@@ -85,16 +84,15 @@ def listing(source: Input, *, after: str | None = None, exclude: str | None = No
 
 
 def _glob(pattern: str, *, after: str | None, exclude: str | None) -> Iterator[Listed]:
+    """The run's own output is passed over without a count, which would grow as the run goes."""
     store = store_of("file://")
-    own = exclude.rstrip("/") + "/" if exclude is not None else None
-    for path in sorted(glob.iglob(pattern, recursive=True), key=os.fsencode):
-        cursor = store.find(path).uri
-        if os.path.isdir(path) or (after is not None and cursor <= after):
+    passed = _file_path(after) if after is not None else None
+    own = _file_path(exclude).rstrip(b"/") + b"/" if exclude is not None else None
+    for path in sorted(map(os.fsencode, glob.iglob(os.fsdecode(_file_path(pattern)), recursive=True))):
+        if os.path.isdir(path) or (passed is not None and path <= passed) or (own is not None and path.startswith(own)):
             continue
-        if own is not None and cursor.startswith(own):
-            yield Listed(cursor, Skip.OWN_OUTPUT)
-            continue
-        for entry in store.list(path):
+        cursor = store.find(os.fsdecode(path)).uri
+        for entry in store.list(cursor):
             yield Listed(cursor, entry.found)
 
 
@@ -149,23 +147,24 @@ def _need_uri(path: Path, columns: list[str]) -> None:
 
 def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="", restval="")
+        reader = csv.DictReader(file, restval="")
         _need_uri(path, list(reader.fieldnames or []))
         for row in reader:
-            if "" in row:
+            if None in row:  # where the csv module puts the fields beyond the last column
                 raise ConfigError(f"manifest {path.name}, line {reader.line_num}: expected "
                                   f"{len(reader.fieldnames or [])} fields, got more")
             yield dict(row)
 
 
 def _jsonl_rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+                json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            except (ValueError, RecursionError) as error:
                 raise ConfigError(f"manifest {path.name}, line {number}: expected a JSON object, got {line[:60]!r}"
                                   ) from error
             if not isinstance(row, dict):

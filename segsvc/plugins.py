@@ -53,12 +53,18 @@ def load(kind: PluginKind, name: str) -> Any:
     if name in (points := _entry_points(kind)):
         try:
             return points[name].load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the {kind.value} plugin {name!r} ({points[name].value}) cannot be loaded: {error}. "
-                              "Reinstall or remove the package that brings it.") from error
+        except Exception as error:  # code of others, which may raise anything while it is imported
+            raise ConfigError(f"the {kind.value} plugin {name!r} ({points[name].value}) cannot be loaded: "
+                              f"{type(error).__name__}: {error}. Reinstall or remove the package that brings it."
+                              ) from error
     if name not in _files(kind):
         raise UnknownName(kind.value.removesuffix("s"), name, names(kind))
-    return importlib.import_module(f"segsvc.{kind.value}.{name}").PLUGIN
+    module = f"segsvc.{kind.value}.{name}"
+    try:
+        return importlib.import_module(module).PLUGIN
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"the {kind.value} plugin {name!r} ({module}) cannot be loaded: {error}. Install what it "
+                          "needs, and see that it ends in PLUGIN.") from error
 
 
 def forget() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from segsvc.types import Band, ImageRef, ImageResult, ImageStatus, Unit
 
 PLAN = 1 << 40  # the number under which the plan itself is claimed
 _CURSOR, _SKIPPED, _LAST = b"segsvc.cursor", b"segsvc.skipped", b"segsvc.last"
+_PART = re.compile(r"[a-z]+/part-[0-9]{5,}\.parquet")
 UNREAD = frozenset({ImageStatus.FAILED, ImageStatus.QUARANTINED})
 
 
@@ -46,7 +48,7 @@ def part_number(name: str) -> int:
 
 def _parquet_bytes(table: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", version="2.6")
+    pq.write_table(table, sink, compression="zstd", version="2.6", write_page_checksum=True)
     return sink.getvalue()
 
 
@@ -164,12 +166,15 @@ class RunFolder:
             return None
         table = self._parsed(raw, part_name("plan", number))
         metadata = table.schema.metadata or {}
+        try:
+            cursor, skipped = metadata.get(_CURSOR, b"").decode(), json.loads(metadata.get(_SKIPPED, b"{}"))
+        except ValueError as error:
+            raise RunError(f"{self.uri}/{part_name('plan', number)}: expected a cursor and counts, got: {error}") from error
         units = tuple(
             Unit(row["ordinal"], ImageRef(row["image_uri"], row["image_version"], row["size_bytes"], row["group"],
                                           dict(row["meta"])))
             for row in table.to_pylist())
-        return Shard(number, units, metadata.get(_CURSOR, b"").decode(),
-                     json.loads(metadata.get(_SKIPPED, b"{}")), metadata.get(_LAST) == b"true")
+        return Shard(number, units, cursor, skipped, metadata.get(_LAST) == b"true")
 
     def last_planned(self) -> Shard | None:
         """The last frozen shard of the plan; None where nothing is planned."""
@@ -178,7 +183,7 @@ class RunFolder:
 
     def numbers(self, kind: str) -> list[int]:
         """The shards that have a part of that kind, ascending."""
-        return [part_number(name) for name in self._folder.names(kind) if name.endswith(".parquet")]
+        return sorted(part_number(name) for name in self._folder.names(kind) if _PART.fullmatch(name))
 
     # -- shards ------------------------------------------------------------------------------------------------------
 
@@ -207,13 +212,15 @@ class RunFolder:
 
     def _parsed(self, raw: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         try:
-            table = pq.read_table(io.BytesIO(raw), columns=list(columns) if columns is not None else None)
-        except (pa.ArrowInvalid, OSError) as error:
+            table = pq.read_table(io.BytesIO(raw), columns=list(columns) if columns is not None else None,
+                                  page_checksum_verification=True)
+            came = {field.name: field.type for field in table.schema}
+        except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise RunError(f"{self.uri}/{name}: expected a Parquet file, got a damaged one ({error})") from error
         schema = SCHEMAS[name.split("/", maxsplit=1)[0]]
-        missing = [wanted for wanted in (columns or schema.names) if wanted not in table.column_names]
-        if missing:
-            raise RunError(f"{self.uri}/{name}: expected the columns {schema.names}, {missing} are missing")
+        wrong = [wanted for wanted in (columns or schema.names) if came.get(wanted) != schema.field(wanted).type]
+        if wrong:
+            raise RunError(f"{self.uri}/{name}: expected the columns {schema.names}, {wrong} are missing or of other types")
         return table
 
     def kept_rows(self, number: int) -> list[UnitRows | None]:
@@ -229,7 +236,7 @@ class RunFolder:
             own = of_image.get(image["image_id"], [])
             mine, of_image[image["image_id"]] = own[: image["n_candidates"]], own[image["n_candidates"]:]
             closed = ImageStatus(image["status"]) in UNREAD
-            kept.append(None if closed else UnitRows(image, mine, timings.get(image["image_id"], [])))
+            kept.append(None if closed else UnitRows(image, mine, timings.pop(image["image_id"], [])))
         return kept
 
     def unread(self, number: int) -> int:
@@ -255,7 +262,7 @@ def _differences(there: bytes, spec: RunSpec) -> str:
         asked = spec.model_dump(mode="json")
         other = [f"{key} {before.get(key)!r} there, {asked.get(key)!r} asked"
                  for key in sorted({*before, *asked}) if before.get(key) != asked.get(key)]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         return "its spec.json cannot be read"
     return "; ".join(other) or "its spec.json was written otherwise"
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segsvc.card import OperatingPoint, RunSpec
-from segsvc.documents import RunDocument
+from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
@@ -40,7 +40,7 @@ from segsvc.report import (
 from segsvc.results import UNREAD, OpenRun, RunFolder
 from segsvc.settings import settings
 from segsvc.stores import store_of
-from segsvc.summary import unchanged
+from segsvc.summary import as_it_stands, unchanged
 from segsvc.types import Band, Box, CandidateKind, ExtractionCounts, ImageRef, Source
 
 _EXAMPLES = 12
@@ -98,7 +98,7 @@ def _model_facts(spec: RunSpec) -> ModelFacts:
         card = None
     if card is None or card.digest != spec.model_digest:
         return ModelFacts(name=spec.model, version="", digest=spec.model_digest, task="", runtime=spec.runtime.value,
-                          licence="", description="The model itself is no longer here.")
+                          licence="", description="No model of this name and digest is known here by its name.")
     return ModelFacts(name=card.name, version=card.version, digest=spec.model_digest, task=card.task.value,
                       runtime=spec.runtime.value, licence=card.licence, description=card.description,
                       trained_on=card.trained_on, not_for=card.not_for)
@@ -229,7 +229,13 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
 
 
 def refresh(folder: RunFolder, before: RunDocument) -> None:
-    """Writes run.json and report.html anew: the counts by the operating point that is in force now."""
-    document = unchanged(folder, before)
-    folder.put_json("run.json", document.model_dump(mode="json"))
+    """Writes run.json and report.html anew: the counts by the operating point that is in force now.
+
+    Of a run that is not finished only the report: its run.json is written by whoever works on it.
+    """
+    if before.state is RunState.SUCCEEDED:
+        document = unchanged(folder, before)
+        folder.put_json("run.json", document.model_dump(mode="json"))
+    else:
+        document = as_it_stands(folder, before)
     write_run_report(folder, document)

@@ -18,14 +18,11 @@ from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
 from segsvc.plan import Input, Shard, shards
-from segsvc.processes import Processes
 from segsvc.results import PLAN, RunFolder
-from segsvc.run_report import write_run_report
 from segsvc.settings import Settings
 from segsvc.stores import store_of
-from segsvc.summary import Attempt, begun, failures, summarise, unchanged
+from segsvc.summary import Attempt, begun, failures, left_document, summarise, unchanged
 from segsvc.types import ImageStatus, Runtime
-from segsvc.worker import WorkerSpec
 
 DEFAULT_SHARD_SIZE = 64
 _PLANNED_ELSEWHERE_S = 0.5
@@ -107,6 +104,8 @@ class Run:
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
+        from segsvc.run_report import write_run_report  # loads what draws: not for `segsvc run --help`
+
         clock = time.monotonic()
         self._begin()
         attempt = self._attempt(datetime.now(UTC))
@@ -125,14 +124,18 @@ class Run:
             self._folder.put("failures.jsonl", failures(self._folder))
             write_run_report(self._folder, done)
         except KeyboardInterrupt:
-            self._save(document(RunState.CANCELLED))
+            self._save_if_possible(lambda: document(RunState.CANCELLED))
             raise
-        except OSError as error:
-            message = f"OUT: {error.strerror or error}. What is published is kept; the same command goes on."
-            raise RunError(message) from error
-        except SegsvcError as error:
+        except Exception as error:
             why = str(error)
+            if isinstance(error, OSError):
+                why = f"OUT: {error.strerror or error}. What is published is kept; the same command goes on."
             self._save_if_possible(lambda: document(RunState.FAILED, why))
+            if self._folder.read_json("spec.json") is None:
+                why = f"OUT: {self._folder.uri} was taken away while the run went on. The same command begins it anew."
+                raise RunError(why) from error
+            if isinstance(error, (OSError, ConfigError)):  # OUT or INPUT were in order when the run began
+                raise RunError(why) from error
             raise
         finally:
             self._stop.set()
@@ -161,11 +164,7 @@ class Run:
                               f"{error.strerror or error}") from error
 
     def _attempt(self, now: datetime) -> Attempt:
-        raw = self._folder.read_json("run.json")
-        try:
-            before = RunDocument.model_validate(raw)
-        except ValidationError:  # none, or of another version: the parts say what is done
-            before = None
+        before = left_document(self._folder)  # without one, the parts say what is done
         return Attempt(number=before.attempt + 1 if before else 1, created_at=before.created_at if before else now,
                        started_at=now, workers=self._request.workers, threads=self._request.threads, before=before)
 
@@ -229,6 +228,9 @@ class Run:
         return marked
 
     def _executor(self, desk: Desk) -> Executor:
+        from segsvc.processes import Processes
+        from segsvc.worker import WorkerSpec
+
         request = self._request
         spec = WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),
                           model_digest=request.model.digest, runtime=request.runtime, threads=request.threads,
@@ -285,21 +287,26 @@ class Run:
 
     def _save_if_possible(self, document: Callable[[], RunDocument]) -> None:
         try:
-            self._save(document())
+            if self._folder.read_json("spec.json") is not None:  # else OUT was taken away: nothing is put there again
+                self._save(document())
         except (OSError, SegsvcError):  # OUT itself fails: the error that led here says so
             return
 
 
 class _Pace:
-    """Seconds left, from the pace of this attempt."""
+    """Seconds left, from the pace of this attempt since its first image ended: starting up says nothing of it."""
 
     def __init__(self) -> None:
-        self._begun = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def eta_s(self, ended: int, planned: int) -> float | None:
-        if ended == 0:
+        now = time.monotonic()
+        if self._first is None and ended > 0:
+            self._first = now, ended
+        if self._first is None or ended == self._first[1]:
             return None
-        return max(0.0, (planned - ended) * (time.monotonic() - self._begun) / ended)
+        since, already = self._first
+        return max(0.0, (planned - ended) * (now - since) / (ended - already))
 
 
 def _stamped(point: OperatingPoint) -> OperatingPoint:
@@ -316,6 +323,8 @@ def _skipped_words(first: Shard | None) -> str:
 
 def by_hand(flag_at: float, accept_at: float | None, *, now: datetime) -> OperatingPoint:
     """An operating point that a person set, for every class. Raises ConfigError where the two are out of order."""
+    if accept_at is not None and accept_at < flag_at:
+        raise ConfigError(f"--accept-at: expected at least --flag-at ({flag_at:g}), got {accept_at:g}")
     try:
         thresholds = ClassThresholds(flag_at=flag_at, accept_at=accept_at)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from segsvc.card import OperatingPoint, RunSpec
 from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
@@ -96,6 +97,22 @@ def begun(folder: RunFolder, attempt: Attempt) -> RunDocument:
         spec=run.spec, operating_point=point, operating_point_wording=wording(point, run.spec),
         seconds_by_stage=before.seconds_by_stage if before else {}, seconds=before.seconds if before else 0.0,
         workers=attempt.workers, threads=attempt.threads, versions=versions())
+
+
+def left_document(folder: RunFolder) -> RunDocument | None:
+    """run.json as the last attempt left it; None where there is none, or one of another version."""
+    try:
+        return RunDocument.model_validate(folder.read_json("run.json"))
+    except ValidationError:
+        return None
+
+
+def as_it_stands(folder: RunFolder, before: RunDocument) -> RunDocument:
+    """run.json of a run that is not finished, with the counts of what is published by now."""
+    attempt = Attempt(number=before.attempt, created_at=before.created_at, started_at=before.started_at,
+                      workers=before.workers, threads=before.threads, finished_at=before.finished_at,
+                      seconds=before.seconds)
+    return summarise(folder, attempt, state=before.state, error=before.error)
 
 
 def unchanged(folder: RunFolder, before: RunDocument) -> RunDocument:

@@ -7,13 +7,12 @@ import click
 from segsvc.card import OperatingPoint
 from segsvc.cli.bands import BandFlags, band_flags, operating_point
 from segsvc.cli.main import Exit
-from segsvc.documents import BandDocument, RunDocument
+from segsvc.documents import BandDocument, RunDocument, RunState
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model, find_model
 from segsvc.results import OpenRun, RunFolder
-from segsvc.run_report import refresh
 from segsvc.stores import store_of
-from segsvc.summary import band_counts, wording
+from segsvc.summary import band_counts, left_document, wording
 
 
 @click.command("band")
@@ -29,10 +28,15 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
                                click.get_current_context())
     folder = RunFolder(store_of(out).folder(out))
     run = OpenRun(folder)
+    before = left_document(folder)
+    if before is None or before.state is not RunState.SUCCEEDED:
+        state = before.state.value if before is not None else "without run.json"
+        raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
+                          "again; it takes --flag-at and --accept-at too.")
     point = operating_point(flags, _model(run))
     if point is None:
         raise ConfigError("bands: expected --flag-at S, got none")
-    document = put_in_force(folder, point)
+    document = put_in_force(folder, point, before)
     if as_json:
         click.echo(document.model_dump_json(indent=2))
     else:
@@ -42,17 +46,17 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
     return Exit.DONE
 
 
-def put_in_force(folder: RunFolder, point: OperatingPoint) -> BandDocument:
-    """Writes the point into bands.json, and run.json and report.html anew."""
+def put_in_force(folder: RunFolder, point: OperatingPoint, before: RunDocument) -> BandDocument:
+    """Writes the point into bands.json, and run.json (which was `before`) and report.html anew."""
+    from segsvc.run_report import refresh  # loads what draws: not for `segsvc band --help`
+
     try:
         folder.add_operating_point(point)
-        run = OpenRun(folder)
-        before = folder.read_json("run.json")
-        if before is not None:
-            refresh(folder, RunDocument.model_validate(before))
+        refresh(folder, before)
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {folder.uri}: {error.strerror or error}"
                           ) from error
+    run = OpenRun(folder)
     return BandDocument(out=folder.uri, operating_point=point, wording=wording(point, run.spec),
                         candidates=band_counts(run))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from segsvc.assets import demo_images
+from segsvc.cli.converting import ready_runtime
 from segsvc.cli.main import Exit
-from segsvc.cli.run import execute, ready_runtime, show_run, spread_cores
+from segsvc.cli.run import execute, show_run, spread_cores
 from segsvc.models.library import find_model
 from segsvc.plan import read_input
 from segsvc.runner import RunRequest

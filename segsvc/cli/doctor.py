@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
+
 import click
 
 from segsvc.cli.main import Exit
@@ -19,7 +22,13 @@ def command(as_json: bool) -> int:
         click.echo(document.model_dump_json(indent=2))
     else:
         for check in checks:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18}  {check.found}")
-            if check.advice is not None:
-                click.echo(f"{'':26}{check.advice}")
+            lines = _lines(check.found) + (_lines(check.advice) if check.advice is not None else [])
+            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:18}  {lines[0]}")
+            for line in lines[1:]:
+                click.echo(f"{'':26}{line}")
     return Exit.DONE if document.ok else Exit.FAILED
+
+
+def _lines(text: str) -> list[str]:
+    width = max(40, shutil.get_terminal_size((120, 24)).columns - 26)
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]

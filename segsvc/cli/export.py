@@ -9,7 +9,7 @@ import click
 
 from segsvc import plugins
 from segsvc.cli.main import Exit
-from segsvc.documents import ExportDocument
+from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
 from segsvc.exporting import Verdict, export_run
 from segsvc.results import OpenRun, RunFolder
@@ -28,21 +28,27 @@ def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None
     """Write what the run in OUT found in a form that other tools read."""
     run = OpenRun(RunFolder(store_of(out).folder(out)))
     writer = plugins.load(plugins.PluginKind.WRITER, format_name)
-    try:
-        count = export_run(run, writer, to=Path(to), verdict=Verdict(verdict), as_of=_time(as_of))
-    except OSError as error:
-        raise ConfigError(f"--to: expected a place that can be written, got {to!r}: {error.strerror or error}") from error
-    document = ExportDocument(format=format_name, to=str(Path(to)), images=count.images, candidates=count.candidates,
-                              files=count.files, unreadable_images=count.unreadable_images)
+    count = export_run(run, writer, to=Path(to), verdict=Verdict(verdict), as_of=_time(as_of))
+    document = ExportDocument(format=format_name, to=printable_path(Path(to)), images=count.images,
+                              candidates=count.candidates, files=count.files, unreadable_images=count.unreadable_images)
     if as_json:
         click.echo(document.model_dump_json(indent=2))
     else:
-        click.echo(f"{count.candidates} candidates of {count.images} images in {count.files} files: {to}")
+        click.echo(f"{_number(count.candidates, 'candidate')} of {_number(count.images, 'image')} in "
+                   f"{_number(count.files, 'file')}: {to}")
+    state = (run.folder.read_json("run.json") or {}).get("state")
+    if state != RunState.SUCCEEDED:
+        click.echo("note: the run is not finished; this is what is published so far. The same `segsvc run` goes on",
+                   err=True)
     if count.unreadable_images:
-        click.echo(f"note: {count.unreadable_images} images could not be opened and are not in it", err=True)
+        click.echo(f"note: {_number(count.unreadable_images, 'image')} could not be opened and left out", err=True)
     if count.candidates == 0 and verdict == Verdict.ACCEPTED.value:
         click.echo("note: no candidate is accepted by the bands in force; --verdict all exports every stored one", err=True)
     return Exit.SOME_FAILED if count.unreadable_images else Exit.DONE
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" + ("" if count == 1 else "s")
 
 
 def _time(text: str | None) -> datetime | None:

@@ -12,7 +12,10 @@ import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
+from io import TextIOWrapper
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -42,7 +45,27 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class CommandGroup(click.Group):
+    """A group of commands that answers a missing or unknown one with those that there are."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "no_args_is_help": False})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args:
+            raise click.UsageError(f"expected a command ({', '.join(self.list_commands(ctx))}), got none", ctx)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and not args[0].startswith("-") and args[0] not in known:
+            raise click.UsageError(f"there is no command {args[0]!r}; commands: {', '.join(known)}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(CommandGroup):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -58,13 +81,6 @@ class LazyGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
-            raise click.UsageError(f"there is no command {args[0]!r}; commands: {', '.join(COMMANDS)}", ctx)
-        return super().resolve_command(ctx, args)
-
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="segsvc")
@@ -75,9 +91,27 @@ def cli() -> None:
     """
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM, with what is to be said of it."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of `segsvc`."""
+    _open_closed_streams()
     sys.exit(_answer(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _open_closed_streams() -> None:
+    """Puts /dev/null where stdin, stdout or stderr was closed, so that no file of ours takes its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        continue
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (open as long as the process)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files are bytes, and come out as they are
 
 
 def _answer(arguments: list[str]) -> int:
@@ -85,31 +119,64 @@ def _answer(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = cli.main(arguments, prog_name="segsvc", standalone_mode=False)
+        code = _invoke(arguments)
         sys.stdout.flush()
-        return int(code or 0)
-    except (KeyboardInterrupt, click.Abort):
-        return Exit.INTERRUPTED
+        return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader left: nothing more to say to it
+        _leave_stdout()  # its reader left: nothing more to say to it
         return Exit.DONE
-    except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        path = context.command_path if context is not None else "segsvc"
-        return _complain(f"{error.format_message()}\n`{path} --help` shows the usage.", Exit.USAGE, debug=debug)
-    except SegsvcError as error:
-        code = Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED
-        return _complain(str(error), code, debug=debug)
-    except Exception as error:  # a fault of ours: still no traceback unless asked for
-        return _complain(f"unexpected {type(error).__name__}: {error}. `--debug` shows where; please report it.",
-                         Exit.FAILED, debug=debug)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, code = _explained(error)
+        _complain(message)
+        return code
 
 
-def _complain(message: str, code: Exit, *, debug: bool) -> Exit:
-    if debug:
-        traceback.print_exc()
-    click.echo(f"segsvc: {message}", err=True)
-    return code
+def _explained(error: BaseException) -> tuple[str, Exit]:
+    """What is said of an error in one or two lines, and the exit code."""
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            return f"interrupted. {error}".rstrip(), Exit.INTERRUPTED
+        case click.ClickException():
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context is not None else "segsvc"
+            return f"{error.format_message()}\n`{path} --help` shows the usage.", Exit.USAGE
+        case SegsvcError():
+            return str(error), Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED
+        case OSError():
+            place = f" ({error.filename!r})" if error.filename is not None else ""
+            return f"expected files and streams that work, got: {error.strerror or error}{place}", Exit.FAILED
+        case _:  # a fault of ours: still no traceback unless asked for
+            return (f"unexpected {type(error).__name__}: {error}. `--debug` shows where; please report it.", Exit.FAILED)
+
+
+def _invoke(arguments: list[str]) -> int:
+    """The command's exit code. Not by `cli.main`, which ends with 1 where the reader of stdout has left."""
+    try:
+        with cli.make_context("segsvc", arguments) as context:
+            return int(cli.invoke(context) or 0)
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
+
+
+def _complain(message: str) -> None:
+    lines = f"segsvc: {message}".split("\n") if message.count("\n") == 1 else [f"segsvc: {message}"]
+    click.echo("\n".join(_printable(line) for line in lines), err=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _leave_stdout()  # it may be what failed
+
+
+def _leave_stdout() -> None:
+    """Sends what is still to be written to stdout nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _printable(line: str) -> str:
+    """The line without what would break it, or steer a terminal: names of files may hold anything."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
 from segsvc.card import OperatingPoint
-from segsvc.cli.main import Exit
-from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary
+from segsvc.cli.main import CommandGroup, Exit
+from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary, printable_path
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model, find_model, model_names
 from segsvc.settings import settings
 
 
-@click.group("models")
+@click.group("models", cls=CommandGroup)
 def command() -> None:
     """List, show and fetch models."""
 
@@ -23,9 +24,15 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_models(as_json: bool) -> int:
     """Show the models that can be used here: the user's own first, then those that came along."""
-    items = [_summary(find_model(name)) for name in model_names()]
+    items, damaged = [], {}
+    for name in model_names():
+        try:
+            items.append(_summary(name, find_model(name)))
+        except ConfigError as error:
+            damaged[name] = str(error)
+            click.echo(f"note: {name} cannot be used: {error}", err=True)
     if as_json:
-        click.echo(ModelsDocument(items=items).model_dump_json(indent=2))
+        click.echo(ModelsDocument(items=items, damaged=damaged).model_dump_json(indent=2))
         return Exit.DONE
     rows = [("NAME", "TASK", "CLASSES", "DIGEST", "LICENCE", "OPERATING POINT")]
     rows += [(item.name, item.task, str(item.classes), item.digest[:12], item.licence, item.operating_point)
@@ -47,10 +54,9 @@ def show_model(name: str, as_json: bool) -> int:
         weights = None
     except ConfigError as error:
         weights = str(error)
-    metrics_file = model.folder / "metrics.json"
-    document = ModelDocument(name=model.name, digest=model.digest, folder=str(model.folder), card=model.card,
+    document = ModelDocument(name=model.name, digest=model.digest, folder=printable_path(model.folder), card=model.card,
                              operating_point=model.operating_point, weights_ok=weights is None,
-                             metrics=json.loads(metrics_file.read_text()) if metrics_file.is_file() else None)
+                             metrics=_metrics(model))
     click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
     if weights is not None:
         raise ConfigError(weights)
@@ -68,16 +74,32 @@ def pull(name: str | None) -> int:
     return Exit.DONE
 
 
+def _metrics(model: Model) -> dict[str, Any] | None:
+    """metrics.json of the model, None where it has none. Raises ConfigError where it is no JSON object."""
+    path = model.folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: expected a JSON object, got: {error}. Remove it or copy the model again.") from error
+    if not isinstance(metrics, dict):
+        raise ConfigError(f"{path}: expected a JSON object, got {type(metrics).__name__}")
+    return metrics
+
+
 def _basis(point: OperatingPoint | None) -> str:
     if point is None:
         return "none"
-    return {"calibrated": "calibrated", "measured": "measured, not guaranteed", "by_hand": "set by hand"}[point.basis]
+    return {"calibrated": "calibrated" + (f" on {point.runtime.value}" if point.runtime is not None else ""),
+            "measured": "measured, not guaranteed", "by_hand": "set by hand, not guaranteed"}[point.basis]
 
 
-def _summary(model: Model) -> ModelSummary:
+def _summary(name: str, model: Model) -> ModelSummary:
     card = model.card
-    return ModelSummary(name=model.name, task=card.task.value, classes=len(card.classes), digest=model.digest,
-                        licence=card.licence, operating_point=_basis(model.operating_point), folder=str(model.folder))
+    return ModelSummary(name=name, task=card.task.value, classes=len(card.classes), digest=model.digest,
+                        licence=card.licence, operating_point=_basis(model.operating_point),
+                        folder=printable_path(model.folder))
 
 
 def _text(document: ModelDocument) -> str:

@@ -37,8 +37,10 @@ class ProgressDisplay:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: 42 s, 3 min 5 s, 2 h 10 min."""
+    """Seconds in words: less than 1 s, 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
+    if whole < 1:
+        return "less than 1 s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
@@ -47,10 +49,10 @@ def duration(seconds: float) -> str:
 
 
 def _line(progress: Progress) -> str:
-    of = f"{progress.planned}" + ("" if progress.all_planned else " planned so far")
+    images = "images" if progress.all_planned else "images planned so far"
     left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None and progress.all_planned else ""
     failed = f", {progress.failed} failed" if progress.failed else ""
-    return f"{progress.ended} of {of} images{failed}{left}"
+    return f"{progress.ended} of {progress.planned} {images}{failed}{left}"
 
 
 def _bar(progress: Progress) -> str:

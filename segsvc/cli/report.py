@@ -7,12 +7,12 @@ from pathlib import Path
 import click
 
 from segsvc.cli.main import Exit
-from segsvc.documents import ReportDocument, RunDocument
+from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.models.library import find_model
 from segsvc.results import RunFolder
-from segsvc.run_report import refresh
 from segsvc.stores import store_of
+from segsvc.summary import left_document
 
 
 @click.command("report")
@@ -23,19 +23,21 @@ def command(place: str, as_json: bool) -> int:
     folder = RunFolder(store_of(place).folder(place))
     path = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
     if as_json:
-        click.echo(ReportDocument(report=str(path), size_bytes=path.stat().st_size).model_dump_json(indent=2))
+        click.echo(ReportDocument(report=printable_path(path), size_bytes=path.stat().st_size).model_dump_json(indent=2))
     else:
         click.echo(str(path))
     return Exit.DONE
 
 
 def _of_run(folder: RunFolder, place: str) -> Path:
-    before = folder.read_json("run.json")
+    from segsvc.run_report import refresh  # loads what draws: not for `segsvc report --help`
+
+    before = left_document(folder)
     if before is None:
-        raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without run.json. "
+        raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without a run.json of this version. "
                           "Run the same `segsvc run` again.")
     try:
-        refresh(folder, RunDocument.model_validate(before))
+        refresh(folder, before)
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
     return Path(place) / "report.html"

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from segsvc.cli.bands import BandFlags, band_flags, operating_point
-from segsvc.cli.main import Exit
+from segsvc.cli.converting import ready_runtime
+from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, duration
 from segsvc.documents import DryRunDocument, RunDocument
-from segsvc.errors import ConfigError
+from segsvc.errors import SegsvcError
 from segsvc.loaded import available_cores
-from segsvc.models.library import Model, find_model
-from segsvc.models.runtime import Chosen, choose_runtime, is_ready
+from segsvc.models.library import find_model
 from segsvc.plan import read_input
+from segsvc.results import RunFolder
 from segsvc.runner import DEFAULT_SHARD_SIZE, ExecutorName, Run, RunRequest
 from segsvc.settings import RuntimeChoice, settings
 from segsvc.stores import store_of
@@ -53,16 +53,17 @@ def command(source: str, model_name: str, out: str, executor: str, workers: int 
     flags = BandFlags(recall, precision, flag_at, accept_at)
     point = operating_point(flags, model)
     given = read_input(source)
+    model.check_weights()
+    choice = RuntimeChoice(runtime) if runtime is not None else settings().runtime
+    worker_count, thread_count = spread_cores(workers, threads)
     if dry_run:
         from segsvc.estimate import estimate
 
-        return _show_estimate(estimate(given, model, limit=limit, out_uri=out), as_json=as_json)
-    model.check_weights()
-    chosen = ready_runtime(model, RuntimeChoice(runtime) if runtime is not None else settings().runtime)
-    worker_count, thread_count = spread_cores(workers, threads)
+        return _show_estimate(estimate(given, model, runtime=lambda: ready_runtime(model, choice).runtime, limit=limit,
+                                       out_uri=out, threads=worker_count * thread_count), as_json=as_json)
     request = RunRequest(
-        source=given, model=model, runtime=chosen.runtime, out_uri=store_of(out).folder(out).uri, point=point,
-        point_was_asked=not flags.is_empty, limit=limit, shard_size=shard_size, workers=worker_count,
+        source=given, model=model, runtime=ready_runtime(model, choice).runtime, out_uri=store_of(out).folder(out).uri,
+        point=point, point_was_asked=not flags.is_empty, limit=limit, shard_size=shard_size, workers=worker_count,
         threads=thread_count, retry_failed=retry_failed)
     return show_run(execute(request), as_json=as_json)
 
@@ -75,37 +76,25 @@ def spread_cores(workers: int | None, threads: int | None) -> tuple[int, int]:
     return workers, threads if threads is not None else max(1, cores // workers)
 
 
-def ready_runtime(model: Model, choice: RuntimeChoice) -> Chosen:
-    """The runtime for the model; where it must be converted first, that is said, and done in a process of its own."""
-    if is_ready(model, choice):
-        return choose_runtime(model, choice)
-    click.echo(f"converting {model.name} for this machine, once ...", err=True)
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            chosen = pool.submit(choose_runtime, model, choice).result()
-        except concurrent.futures.process.BrokenProcessPool as error:
-            raise ConfigError(f"model {model.name}: the process that converts it died (memory?). "
-                              "Use --runtime torch-cpu.") from error
-    if chosen.fallback_reason is not None:
-        click.echo(f"note: {model.name} runs on {chosen.runtime.value}: {chosen.fallback_reason}", err=True)
-    return chosen
-
-
 def execute(request: RunRequest) -> RunDocument:
     """The run, with its progress on stderr; an interruption says what is kept and how to go on."""
     run = Run(request, settings())
     display = ProgressDisplay()
     try:
         return run.execute(display)
-    except KeyboardInterrupt:
-        display.close()
-        kept = sum(run.folder.part("images", number, ["image_id"]).num_rows for number in run.folder.numbers("images"))
-        click.echo(f"segsvc: interrupted. {kept} images are finished and kept in {request.out_uri}.\n"
-                   "The same command goes on from there.", err=True)
-        raise
+    except KeyboardInterrupt as error:
+        kept = _finished_images(run.folder)
+        raise Interrupted(f"{kept} images are finished and kept in {request.out_uri}.\n"
+                          "The same command goes on from there.") from error
     finally:
         display.close()
+
+
+def _finished_images(folder: RunFolder) -> int:
+    try:
+        return sum(folder.part("images", number, ["image_id"]).num_rows for number in folder.numbers("images"))
+    except (SegsvcError, OSError):  # OUT is gone
+        return 0
 
 
 def show_run(document: RunDocument, *, as_json: bool) -> int:
@@ -115,9 +104,8 @@ def show_run(document: RunDocument, *, as_json: bool) -> int:
         click.echo(document.model_dump_json(indent=2))
     else:
         folder = Path(_local(document.out))
-        skipped = "".join(f", {count} {why.replace('_', ' ')}" for why, count in sorted(document.skipped.items()))
         click.echo(f"images      {images.listed} listed: {images.done} done, {images.empty} empty, {images.failed} failed, "
-                   f"{images.quarantined} quarantined" + (f" (skipped: {skipped[2:]})" if skipped else ""))
+                   f"{images.quarantined} quarantined{_skipped(document.skipped)}")
         click.echo(f"candidates  {candidates.accepted} accepted, {candidates.review} for review, "
                    f"{candidates.rejected} rejected ({document.operating_point_wording})")
         click.echo(f"time        {duration(document.seconds)} with {document.workers} x {document.threads} threads, "
@@ -126,6 +114,11 @@ def show_run(document: RunDocument, *, as_json: bool) -> int:
         if images.failed or images.quarantined:
             click.echo(f"failures    {folder / 'failures.jsonl'} says why; --retry-failed takes them up again")
     return Exit.SOME_FAILED if images.failed or images.quarantined else Exit.DONE
+
+
+def _skipped(counts: Mapping[str, int]) -> str:
+    words = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(counts.items()))
+    return f" (skipped: {words})" if words else ""
 
 
 def _local(uri: str) -> str:
@@ -138,8 +131,7 @@ def _show_estimate(document: DryRunDocument, *, as_json: bool) -> int:
     if as_json:
         click.echo(document.model_dump_json(indent=2))
         return Exit.DONE
-    skipped = "".join(f", {count} {why.replace('_', ' ')}" for why, count in sorted(document.skipped.items()))
-    click.echo(f"images      {document.images}" + (f" (skipped: {skipped[2:]})" if skipped else ""))
+    click.echo(f"images      {document.images}{_skipped(document.skipped)}")
     click.echo(f"bytes       {document.size_bytes:,}")
     took = duration(document.seconds_estimated) if document.seconds_estimated is not None else "unknown"
     click.echo(f"time        about {took} ({document.estimated_from})")

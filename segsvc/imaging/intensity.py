@@ -14,10 +14,11 @@ from segsvc.types import PixelArray
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """value * gain + offset, for each channel."""
+    """value * gain + offset, for each channel; values that are no finite number become black."""
 
     gain: npt.NDArray[np.float32]  # (C,)
     offset: npt.NDArray[np.float32]  # (C,)
+    black: npt.NDArray[np.float32]  # (C,), what 0 on the scale becomes
 
 
 def to_channels(pixels: PixelArray, channels: int) -> PixelArray:
@@ -45,7 +46,8 @@ def affine(normalisation: Normalisation, *, dtype: np.dtype[np.generic], sample:
     std = np.asarray(normalisation.std, np.float64)
     span = high - low if high > low else 1.0
     gain = 1.0 / (span * std)
-    return Affine(gain.astype(np.float32), (-low * gain - mean / std).astype(np.float32))
+    black = -mean / std
+    return Affine(gain.astype(np.float32), (-low * gain + black).astype(np.float32), black.astype(np.float32))
 
 
 def full_scale(dtype: np.dtype[np.generic]) -> float:
@@ -54,7 +56,10 @@ def full_scale(dtype: np.dtype[np.generic]) -> float:
 
 
 def percentiles(sample: PixelArray, wanted: tuple[float, float]) -> tuple[float, float]:
-    """The two percentiles of all values, by linear interpolation as numpy.percentile does; integers by histogram."""
+    """The two percentiles of all finite values, by linear interpolation as numpy.percentile does; integers by histogram.
+
+    Without any finite value both are 0.
+    """
     if sample.dtype in (np.uint8, np.uint16):
         bins = 256 if sample.dtype == np.uint8 else 65536
         counts = np.bincount(sample.reshape(-1), minlength=bins)
@@ -65,14 +70,19 @@ def percentiles(sample: PixelArray, wanted: tuple[float, float]) -> tuple[float,
         high_values = np.searchsorted(last, np.minimum(below + 1, sample.size - 1), side="right")
         mixed = low_values + (place - below) * (high_values - low_values)
         return float(mixed[0]), float(mixed[1])
-    low, high = np.percentile(sample.astype(np.float64), wanted)
+    finite = sample[np.isfinite(sample)].astype(np.float64)
+    low, high = np.percentile(finite, wanted) if finite.size else (0.0, 0.0)
     return float(low), float(high)
 
 
 def to_input(tile: PixelArray, to: Affine) -> npt.NDArray[np.float32]:
-    """(h, w, C) of any dtype -> (1, C, h, w) float32, contiguous."""
+    """(h, w, C) of any dtype -> (1, C, h, w) float32, contiguous and finite."""
     out = np.empty((1, tile.shape[2], *tile.shape[:2]), np.float32)
-    for channel in range(tile.shape[2]):
-        np.multiply(tile[:, :, channel], to.gain[channel], out=out[0, channel], dtype=np.float32, casting="unsafe")
-        out[0, channel] += to.offset[channel]
+    with np.errstate(over="ignore", invalid="ignore"):
+        for channel in range(tile.shape[2]):
+            plane = out[0, channel]
+            np.multiply(tile[:, :, channel], to.gain[channel], out=plane, dtype=np.float32, casting="unsafe")
+            plane += to.offset[channel]
+            if np.issubdtype(tile.dtype, np.floating):  # "no data" as NaN would spread over the whole tile
+                plane[~np.isfinite(plane)] = to.black[channel]
     return out

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from PIL import Image
@@ -11,53 +14,88 @@ from segsvc.imaging.intensity import full_scale
 from segsvc.types import Box, PixelArray, Source
 
 _BAND_PX = 16_000_000  # a large image is reduced in bands of about this many px
+_SUPPORT_PX = 2  # how far the bicubic filter reaches, in px of the coarser of the two images
 
 
 def model_view(source: Source, resize: Resize, *, frame: int = 0) -> PixelArray:
     """(crop_px, crop_px, C) of the source's dtype: the shorter side to `shorter_side_px`, then a centre crop.
 
     Resampling is antialiased (Pillow). A large image is first reduced by whole-number area averaging, from the
-    smallest resolution level that is still large enough, so that memory stays bounded.
+    smallest resolution level that is still large enough. Only what the crop is made of is read and resampled, so that
+    memory stays bounded however long the image is.
     """
-    pixels = _reduced(source, wanted_px=2 * resize.shorter_side_px, frame=frame)
-    height, width = pixels.shape[:2]
-    scale = resize.shorter_side_px / min(height, width)
-    size = max(resize.crop_px, round(width * scale)), max(resize.crop_px, round(height * scale))
-    return _centre(_resample(pixels, size, resize.interpolation), resize.crop_px)
+    level, factor = _resolution(source, wanted_px=2 * resize.shorter_side_px)
+    size = source.levels[level]
+    scale = resize.shorter_side_px / min(size.width_px, size.height_px)
+    across = _Span.of(size.width_px, resized_px=round(size.width_px * scale), crop_px=resize.crop_px, factor=factor)
+    down = _Span.of(size.height_px, resized_px=round(size.height_px * scale), crop_px=resize.crop_px, factor=factor)
+    pixels = _reduced(source, across, down, level=level, factor=factor, frame=frame)
+    box = (across.start - across.first, down.start - down.first, across.stop - across.first, down.stop - down.first)
+    return _resample(pixels, box, resize)
 
 
-def _reduced(source: Source, *, wanted_px: int, frame: int) -> PixelArray:
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """What the crop takes of one axis: `start` to `stop`, and the px `first` to `last` that the filter looks at.
+
+    In px of the level after it is reduced by `factor`.
+    """
+
+    start: float
+    stop: float
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, size_px: int, *, resized_px: int, crop_px: int, factor: int) -> _Span:
+        """The crop's share of a level's axis of `size_px` that is resized, to no less than the crop."""
+        resized = max(crop_px, resized_px)
+        step = size_px / factor / resized
+        start = (resized - crop_px) // 2 * step
+        stop = min(start + crop_px * step, size_px / factor)
+        margin = _SUPPORT_PX * max(1.0, step) + 1
+        return cls(start, stop, max(0, math.floor(start - margin)), min(-(-size_px // factor), math.ceil(stop + margin)))
+
+
+def _resolution(source: Source, *, wanted_px: int) -> tuple[int, int]:
+    """The level to read, and the whole number by which it is still to be reduced."""
     level = max((number for number, each in enumerate(source.levels)
                  if number == 0 or min(each.width_px, each.height_px) >= wanted_px),
                 key=lambda number: source.levels[number].downsample)
     size = source.levels[level]
     factor = max(1, min(size.width_px, size.height_px) // wanted_px)
-    if factor == 1 or size.width_px * size.height_px <= _BAND_PX:
-        return source.read(Box(0, 0, size.width_px, size.height_px), level=level, frame=frame)
-    rows = max(1, _BAND_PX // size.width_px // factor) * factor
+    return level, factor if size.width_px * size.height_px > _BAND_PX else 1
+
+
+def _reduced(source: Source, across: _Span, down: _Span, *, level: int, factor: int, frame: int) -> PixelArray:
+    """The px that the two spans take, each the mean of `factor` x `factor` px of the level, whose last px is repeated."""
+    size = source.levels[level]
+    width = (across.last - across.first) * factor
+    rows = max(1, _BAND_PX // width // factor)
     bands = []
-    for y0 in range(0, size.height_px, rows):
-        band = source.read(Box(0, y0, size.width_px, min(y0 + rows, size.height_px)), level=level, frame=frame)
-        reduced = max(1, band.shape[1] // factor), max(1, band.shape[0] // factor)
-        bands.append(cv2.resize(band, reduced, interpolation=cv2.INTER_AREA).reshape(*reduced[::-1], band.shape[2]))
-    return np.concatenate(bands)
+    for first in range(down.first, down.last, rows):
+        last = min(first + rows, down.last)
+        band = source.read(Box(across.first * factor, first * factor, min(across.last * factor, size.width_px),
+                               min(last * factor, size.height_px)), level=level, frame=frame)
+        if factor > 1:
+            reduced = across.last - across.first, last - first
+            missing = (last - first) * factor - band.shape[0], width - band.shape[1]
+            band = np.pad(band, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else band
+            band = cv2.resize(band, reduced, interpolation=cv2.INTER_AREA).reshape(*reduced[::-1], band.shape[2])
+        bands.append(band)
+    return bands[0] if len(bands) == 1 else np.concatenate(bands)
 
 
-def _resample(pixels: PixelArray, size: tuple[int, int], interpolation: str) -> PixelArray:
-    if pixels.shape[1::-1] == size:
-        return pixels
-    method = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
+def _resample(pixels: PixelArray, box: tuple[float, float, float, float], resize: Resize) -> PixelArray:
+    """What lies in `box` (x0, y0, x1, y1 in px), as (crop_px, crop_px, C); the filter looks beyond the box."""
+    size = resize.crop_px, resize.crop_px
+    method = Image.Resampling.BICUBIC if resize.interpolation == "bicubic" else Image.Resampling.BILINEAR
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
         flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        return np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size, method)).reshape(*size[::-1], -1)
-    channels = [np.asarray(Image.fromarray(pixels[:, :, channel].astype(np.float32)).resize(size, method))
+        return np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size, method, box)).reshape(*size, -1)
+    channels = [np.asarray(Image.fromarray(pixels[:, :, channel].astype(np.float32)).resize(size, method, box))
                 for channel in range(pixels.shape[2])]
     stacked = np.stack(channels, axis=2)
     if np.issubdtype(pixels.dtype, np.integer):
         stacked = np.clip(np.rint(stacked), 0, full_scale(pixels.dtype))
     return stacked.astype(pixels.dtype)
-
-
-def _centre(pixels: PixelArray, crop_px: int) -> PixelArray:
-    top, left = (pixels.shape[0] - crop_px) // 2, (pixels.shape[1] - crop_px) // 2
-    return pixels[top: top + crop_px, left: left + crop_px]

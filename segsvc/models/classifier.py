@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING
 
 from segsvc.card import ModelCard
@@ -20,6 +21,9 @@ class ClassifierFamily:
         """(N, channels, h, w) float32 -> (N, classes) raw outputs."""
         import timm
 
+        if not timm.is_model(card.arch):  # nor any "hf-hub:...", which would be fetched from the net
+            near = ", ".join(difflib.get_close_matches(card.arch, timm.list_models(), n=3)) or "timm.list_models()"
+            raise ConfigError(f"model {card.name}: timm has no arch {card.arch!r}. Known: {near}.")
         try:
             network: torch.nn.Module = timm.create_model(card.arch, pretrained=False, num_classes=len(card.classes),
                                                          in_chans=card.channels)

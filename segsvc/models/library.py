@@ -63,9 +63,18 @@ def model_names() -> tuple[str, ...]:
     """The names of all models that can be used here, sorted."""
     found = set()
     for folder in folders():
-        if folder.is_dir():
-            found |= {entry.name for entry in folder.iterdir() if (entry / "card.json").is_file()}
+        try:
+            found |= {entry.name for entry in folder.iterdir() if _has_card(entry)}
+        except OSError:  # no such folder, or none that we may look into
+            continue
     return tuple(sorted(found))
+
+
+def _has_card(folder: Path) -> bool:
+    try:
+        return (folder / "card.json").is_file()
+    except OSError:  # a name that is too long, a folder without permission
+        return False
 
 
 def find_model(name: str) -> Model:
@@ -75,13 +84,13 @@ def find_model(name: str) -> Model:
     """
     if "/" in name or name in (".", ".."):
         folder = Path(name)
-        if not (folder / "card.json").is_file():
+        if not _has_card(folder):
             raise ConfigError(f"model: expected a folder with card.json, got {name!r}")
         return read_model(folder)
     for folder in folders():
-        if (folder / name / "card.json").is_file():
+        if _has_card(folder / name):
             return read_model(folder / name)
-    if (Path(name) / "card.json").is_file():
+    if _has_card(Path(name)):
         return read_model(Path(name))
     raise UnknownName("model", name, model_names())
 

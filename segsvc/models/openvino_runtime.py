@@ -13,8 +13,9 @@ import queue
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,13 @@ import numpy.typing as npt
 
 from segsvc.card import ModelCard, Task
 from segsvc.errors import ConfigError
+from segsvc.models._upsampled_convolution import merge_upsampling
 from segsvc.models.library import Model
 from segsvc.settings import settings
 from segsvc.types import Runtime, ScoreArray
 
-_FORMAT = "3"  # of what is kept; another number converts anew
+_ABOUT = "kept.json"
+_FORMAT = "4"  # of what is kept; another number converts anew
 _TOLERANCE = 64  # of 65535: the most that a converted model may differ from PyTorch on random input
 
 
@@ -38,45 +41,68 @@ def kept_folder(card: ModelCard) -> Path:
     return settings().cache_dir / "openvino" / key
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """kept.json: why the model could not be converted, else whether its tiles may be of any size, and its files."""
+
+    refused: str | None
+    flexible: bool
+    files: Mapping[str, str]  # name -> sha256
+
+    @classmethod
+    def read(cls, folder: Path) -> _Kept | None:
+        """What is kept in that folder; None where there is nothing that can be read."""
+        try:
+            about = json.loads((folder / _ABOUT).read_text())
+            return cls(about["refused"], about["flexible"], about["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
 def is_kept(card: ModelCard) -> bool:
-    return (kept_folder(card) / "kept.json").is_file()
-
-
-def refusal(card: ModelCard) -> str | None:
-    """Why the model could not be converted the last time; None where it was or was never tried."""
-    try:
-        reason: str | None = json.loads((kept_folder(card) / "kept.json").read_text())["refused"]
-    except (OSError, ValueError, KeyError):
-        return None
-    return reason
+    """Whether the model was converted before, or found to be one that cannot be."""
+    return _Kept.read(kept_folder(card)) is not None
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """One process at a time converts a model; the others wait and find it kept."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / (folder.name + ".lock")).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def keep(model: Model) -> str | None:
-    """Converts the model if it is not yet kept. Returns why it cannot be converted, None where it can."""
+    """Converts the model if it is not yet kept. Returns why it cannot be converted, None where it can.
+
+    Raises ConfigError where the weights are not the card's, the network cannot compute the card's tiles, or there is
+    no room to keep it.
+    """
     folder = kept_folder(model.card)
-    with _alone(folder):
-        if is_kept(model.card):
-            return refusal(model.card)
-        model.check_weights()
-        temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-        try:
-            refused, flexible = _convert(model, temporary)
-            (temporary / "kept.json").write_text(json.dumps({
-                "refused": refused, "flexible": flexible, "model": model.name, "model_digest": model.digest,
-                "openvino": version("openvino"), "files": _digests(temporary)}, indent=2))
-            shutil.rmtree(folder, ignore_errors=True)
-            temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    if (kept := _Kept.read(folder)) is not None:  # also from a cache that can only be read
+        return kept.refused
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(folder):
+            kept = _Kept.read(folder)
+            return kept.refused if kept is not None else _convert_into(folder, model)
+    except OSError as error:
+        raise ConfigError(f"model {model.name}: expected a folder that can be written to keep the converted model, got "
+                          f"{folder.parent}: {error.strerror or error}. Set SEGSVC_CACHE_DIR to another.") from error
+
+
+def _convert_into(folder: Path, model: Model) -> str | None:
+    model.check_weights()
+    temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
+    try:
+        refused, flexible = _convert(model, temporary)
+        (temporary / _ABOUT).write_text(json.dumps({
+            "refused": refused, "flexible": flexible, "model": model.name, "model_digest": model.digest,
+            "openvino": version("openvino"), "files": _digests(temporary)}, indent=2))
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return refused
 
 
@@ -89,21 +115,23 @@ def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
     import openvino as ov
     import torch
 
-    from segsvc.models.scored import build_scored
+    from segsvc.models.scored import build_scored, reference_scores
 
     card = model.card
     network = build_scored(model)
     sizes = _trial_sizes(card)
     trials = [torch.randn(1, card.channels, *size, generator=torch.Generator().manual_seed(7)) for size in sizes]
-    with torch.inference_mode():
-        wanted = [network(trial).numpy() for trial in trials]
+    wanted = [reference_scores(network, trial, card) for trial in trials]
     refused = "it was not tried"
-    for flexible in (True, False) if card.task is Task.SEMANTIC else (False,):
+    ways = ((True, True), (True, False), (False, False)) if card.task is Task.SEMANTIC else ((False, False),)
+    for flexible, merged in ways:
         shape = [1, card.channels, *((-1, -1) if flexible else sizes[0])]
         try:
             with warnings.catch_warnings(), torch.inference_mode():
                 warnings.simplefilter("ignore")
                 converted = ov.convert_model(network, example_input=trials[0], input=[ov.PartialShape(shape)])
+            if merged:
+                merge_upsampling(converted, [trial.shape for trial in trials])
             steps = ov.preprocess.PrePostProcessor(converted)
             steps.output().tensor().set_element_type(ov.Type.u16)
             converted = steps.build()
@@ -122,11 +150,14 @@ def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
 
 
 def _trial_sizes(card: ModelCard) -> list[tuple[int, int]]:
+    """The full tile, the least one, and others between them."""
     if card.resize is not None:
         return [(card.resize.crop_px, card.resize.crop_px)]
     stride = card.stride_px
+    if card.tile_px == stride:
+        return [(stride, stride)]
     other = max(stride, card.tile_px // 2 // stride * stride)
-    return [(card.tile_px, card.tile_px), (other, card.tile_px), (other + stride, other)]
+    return [(card.tile_px, card.tile_px), (stride, stride), (other, card.tile_px), (other + stride, other)]
 
 
 def _options(threads: int) -> dict[str, Any]:
@@ -145,10 +176,10 @@ class OpenvinoNetwork:
         if (why := keep(model)) is not None:
             raise ConfigError(f"model {model.name}: {why}. Use --runtime torch-cpu.")
         folder = kept_folder(model.card)
-        about = json.loads((folder / "kept.json").read_text())
-        if about["files"] != _digests(folder):
+        kept = _Kept.read(folder)
+        if kept is None or kept.files != _digests(folder):
             raise ConfigError(f"model {model.name}: its kept conversion was changed; delete {folder} to convert it anew")
-        self.flexible: bool = about["flexible"]
+        self.flexible = kept.flexible
         compiled = ov.Core().compile_model(folder / "model.xml", "CPU", _options(threads))
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from segsvc import plugins
-from segsvc.card import Activation, ModelCard
+from segsvc.card import Activation, ModelCard, Task
 from segsvc.errors import ConfigError
 from segsvc.models import Family
 from segsvc.models.library import Model, load_weights
@@ -27,6 +29,25 @@ class Scored(torch.nn.Module):
         if self._background:
             scores = scores[:, 1:]
         return torch.round(scores * SCORE_ONE)
+
+
+def reference_scores(network: Scored, pixels: torch.Tensor, card: ModelCard) -> npt.NDArray[np.float32]:
+    """What PyTorch answers on the CPU: (N, C, h, w) float32 -> (N, classes[, h, w]) float32, integers to 65535.
+
+    Raises ConfigError where the network does not take an input of that size or answers in another shape.
+    """
+    height, width = pixels.shape[2:]
+    asked = (f"model {card.name}: expected a network that takes {width} x {height} px (tile_px {card.tile_px}, stride_px "
+             f"{card.stride_px}{f', crop_px {card.resize.crop_px}' if card.resize is not None else ''})")
+    try:
+        with torch.inference_mode():
+            scores: npt.NDArray[np.float32] = network(pixels).numpy()
+    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        raise ConfigError(f"{asked}, got: {(str(error).strip() or repr(error)).splitlines()[0][:200]}") from error
+    size = (height, width) if card.task is Task.SEMANTIC else ()
+    if scores.shape != (len(pixels), len(card.classes), *size):
+        raise ConfigError(f"{asked} and answers {(len(pixels), len(card.classes), *size)}, got {scores.shape}")
+    return scores
 
 
 def build_scored(model: Model) -> Scored:

@@ -23,6 +23,8 @@ class SmpFamily:
         """
         import segmentation_models_pytorch as smp
 
+        if ":" in (card.encoder or ""):  # "tu-hf-hub:..." would be fetched from the net
+            raise ConfigError(f"model {card.name}: expected an encoder by its name, got {card.encoder!r}")
         try:
             network: torch.nn.Module = smp.create_model(
                 card.arch, encoder_name=card.encoder or "resnet34", encoder_weights=None, in_channels=card.channels,

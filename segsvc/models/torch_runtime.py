@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 
 from segsvc.models.library import Model
-from segsvc.models.scored import build_scored
+from segsvc.models.scored import build_scored, reference_scores
 from segsvc.types import Runtime, ScoreArray
 
 
@@ -28,7 +28,11 @@ class TorchNetwork:
         self._bfloat16 = runtime is Runtime.TORCH_CUDA
         self._lock = threading.Lock()
         torch.set_num_threads(1)  # one thread a call, as many calls as threads: the same scores for any number
-        self._network = build_scored(model).to(self._device).to(memory_format=torch.channels_last)
+        network = build_scored(model)
+        card = model.card
+        least = card.resize.crop_px if card.resize is not None else card.stride_px
+        reference_scores(network, torch.zeros(1, card.channels, least, least), card)
+        self._network = network.to(self._device).to(memory_format=torch.channels_last)
 
     def infer(self, pixels: npt.NDArray[np.float32]) -> ScoreArray:
         """(N, C, h, w) float32 -> (N, classes[, h, w]) uint16."""

@@ -39,7 +39,7 @@ def _version(status: os.stat_result) -> str:
 def _reference(path: bytes) -> ImageRef:
     try:
         status = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return ImageRef(to_uri(path), _MISSING, 0)
     return ImageRef(to_uri(path), _version(status), status.st_size)
 
@@ -202,12 +202,13 @@ class FileStore:
         """
         path = to_path(uri)
         if not os.path.isdir(path):
-            yield _entry(path, os.path.basename(path), explicit=True)
+            if after is None:
+                yield _entry(path, os.path.basename(path))
             return
         root = os.path.realpath(path)
         passed = unquote_to_bytes(after) if after is not None else None
         own = os.path.realpath(to_path(exclude)) if exclude is not None else None
-        yield from _walk(path, b"", root=root, after=passed, own=own)
+        yield from _walk(path, root=root, after=passed, own=own)
 
     def find(self, uri: str) -> ImageRef:
         """The version of the file that is there now (`missing` where there is none: opening it then says so)."""
@@ -215,6 +216,8 @@ class FileStore:
 
     def open(self, ref: ImageRef) -> FileBlob:
         """The file, if it still is the version that was planned. Raises ImageError."""
+        if not ref.uri:
+            raise ImageError(ImageErrorKind.MISSING, "expected the path or URI of a file, got an empty one")
         try:
             descriptor = os.open(to_path(ref.uri), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -236,14 +239,13 @@ class FileStore:
         return FileFolder(to_path(uri))
 
 
-def _walk(folder: bytes, relative: bytes, *, root: bytes, after: bytes | None, own: bytes | None) -> Iterator[Listed]:
-    try:
-        with os.scandir(folder) as scanned:
-            named = [(_key(relative, entry), entry) for entry in scanned]
-    except OSError:
-        yield Listed(quote_from_bytes(relative + b"/"), Skip.CLOSED)
+def _walk(folder: bytes, *, root: bytes, after: bytes | None, own: bytes | None) -> Iterator[Listed]:
+    pending = _entries(folder, b"")
+    if pending is None:
+        yield Listed(quote_from_bytes(b"/"), Skip.CLOSED)
         return
-    for key, entry in sorted(named, key=lambda pair: pair[0]):
+    while pending:  # the next entry last; a folder's entries take its place
+        key, entry = pending.pop()
         below = key.endswith(b"/")
         if after is not None and (key <= after) and not (below and after.startswith(key)):
             continue
@@ -251,12 +253,23 @@ def _walk(folder: bytes, relative: bytes, *, root: bytes, after: bytes | None, o
             yield Listed(quote_from_bytes(key), Skip.HIDDEN)
         elif below and own is not None and os.path.realpath(entry.path) == own:
             yield Listed(quote_from_bytes(key), Skip.OWN_OUTPUT)
-        elif below:
-            yield from _walk(entry.path, key.rstrip(b"/"), root=root, after=after, own=own)
+        elif below and (within := _entries(entry.path, key)) is None:
+            yield Listed(quote_from_bytes(key), Skip.CLOSED)
+        elif below and within is not None:
+            pending += within
         elif entry.is_symlink() and not _stays_below(entry.path, root):
             yield Listed(quote_from_bytes(key), Skip.LINK)
         else:
             yield _entry(entry.path, key)
+
+
+def _entries(folder: bytes, relative: bytes) -> list[tuple[bytes, os.DirEntry[bytes]]] | None:
+    """What a folder holds, by place in the order of relative paths, the last one first; None where it cannot be read."""
+    try:
+        with os.scandir(folder) as scanned:
+            return sorted(((_key(relative, entry), entry) for entry in scanned), key=lambda pair: pair[0], reverse=True)
+    except OSError:
+        return None
 
 
 def _key(relative: bytes, entry: os.DirEntry[bytes]) -> bytes:
@@ -270,7 +283,7 @@ def _stays_below(path: bytes, root: bytes) -> bool:
     return real.startswith(root.rstrip(b"/") + b"/") and not os.path.isdir(real)
 
 
-def _entry(path: bytes, key: bytes, *, explicit: bool = False) -> Listed:
+def _entry(path: bytes, key: bytes) -> Listed:
     cursor = quote_from_bytes(key)
     if is_no_image(os.fsdecode(key)):
         return Listed(cursor, Skip.ENDING)

@@ -21,6 +21,7 @@ from segsvc.errors import ConfigError, RunError
 INDEX_NAME = "index.csv"
 EXPORT_SUFFIXES = frozenset({".csv", ".geojson", ".jpg", ".json", ".parquet", ".png", ".tif", ".zip"})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+_OWN = ".segsvc-"  # how the names of files begin that are there only while an export is written
 _serial = itertools.count()
 
 
@@ -33,7 +34,8 @@ def writing(to: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = f" ({error.filename})" if error.filename and Path(str(error.filename)) != to else ""
+        failed = Path(os.fsdecode(error.filename)) if isinstance(error.filename, (str, bytes)) else to
+        where = "" if failed == to or failed.name.startswith(_OWN) else f" ({failed})"
         if error.errno in _FULL:
             raise RunError(f"writing {to} stopped: {error.strerror}{where}. What stood there before is kept; make room "
                            "and write it again.") from error
@@ -76,7 +78,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.parent / f".segsvc-{os.getpid()}-{next(_serial)}.tmp"
+        beside = path.parent / f"{_OWN}{os.getpid()}-{next(_serial)}.tmp"
         try:
             with beside.open("xb") as file:
                 yield file
@@ -96,7 +98,7 @@ def replacing_folder(to: Path, *, format_name: str, columns: Sequence[str],
     first line begins with. Raises ConfigError for a folder that holds anything else, and as `writing` does.
     """
     with writing(to):
-        staging = to / f".segsvc-export-{format_name}"
+        staging = to / f"{_OWN}export-{format_name}"
         _check_folder(to, format_name=format_name, columns=columns, own_names=own_names, staging=staging)
         if staging.is_dir():
             shutil.rmtree(staging)
