@@ -23,7 +23,7 @@ demo: $(VENV)/.ready  ## segment real nuclei and classify real photos; look at d
 	$(BIN)/segsvc demo --out demo-out --no-serve
 
 test: lint types  ## everything that CI runs: ruff, mypy --strict, tests (the direction of imports among them)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(VENV)/.ready  ## ruff
 	$(BIN)/ruff check .

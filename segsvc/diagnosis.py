@@ -65,9 +65,9 @@ def _runtime() -> Iterator[Check]:
     from segsvc.models.runtime import has_cuda
 
     if has_cuda():
-        import torch
-
-        yield Check(name="gpu", ok=True, found=torch.cuda.get_device_name())
+        cards = [line.split(":", 1)[1].strip() for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+                 for line in path.read_text().splitlines() if line.startswith("Model:")]
+        yield Check(name="gpu", ok=True, found=", ".join(cards) or "one that PyTorch can use")
     else:
         yield Check(name="gpu", ok=True, found=f"none that PyTorch can use; runtime {settings().runtime.value}: a CPU")
 

@@ -212,8 +212,9 @@ class RunFolder:
 
     def _parsed(self, raw: bytes, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         try:
-            table = pq.read_table(io.BytesIO(raw), columns=list(columns) if columns is not None else None,
-                                  page_checksum_verification=True)
+            # Not read_table, which catches Ctrl-C in a thread of its own and can abort the process at its end.
+            with pq.ParquetFile(io.BytesIO(raw), page_checksum_verification=True) as file:
+                table = file.read(columns=list(columns) if columns is not None else None)
             came = {field.name: field.type for field in table.schema}
         except (pa.ArrowException, UnicodeDecodeError, OSError) as error:
             raise RunError(f"{self.uri}/{name}: expected a Parquet file, got a damaged one ({error})") from error

@@ -92,6 +92,7 @@ class Run:
         self._settings = settings
         self._folder = RunFolder(store_of(request.out_uri).folder(request.out_uri))
         self._stop = threading.Event()
+        self._planner = threading.Thread(target=self._plan, name="plan", daemon=True)
         self._planning = _Planning(first_open=0)
 
     @property
@@ -139,6 +140,8 @@ class Run:
             raise
         finally:
             self._stop.set()
+            if self._planner.is_alive():  # a thread that is in native code when Python ends takes the process down
+                self._planner.join()
         return done
 
     # -- begin -------------------------------------------------------------------------------------------------------
@@ -181,8 +184,7 @@ class Run:
         published = set(self._folder.numbers("images"))
         again = self._to_retry(published)
         already = self._images_in(published - again)
-        planner = threading.Thread(target=self._plan, name="plan", daemon=True)
-        planner.start()
+        self._planner.start()
         pace = _Pace()
 
         def each_tick() -> None:

@@ -32,6 +32,7 @@ def write_network(folder: Path, card: ModelCard, *, seed: int = 0) -> Model:
 
     Layers of batch normalisation have seen some images, as those of a trained network have.
     """
+    torch.set_num_threads(1)  # as the runtimes do; several threads get in each other's way on a busy machine
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         family: Family = plugins.load(plugins.PluginKind.MODEL, card.family)

@@ -15,7 +15,6 @@ from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import click
 
@@ -47,9 +46,6 @@ COMMANDS = {
 
 class CommandGroup(click.Group):
     """A group of commands that answers a missing or unknown one with those that there are."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **{**options, "no_args_is_help": False})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args:

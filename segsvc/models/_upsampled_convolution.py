@@ -51,6 +51,7 @@ def transposed_weights(weights: Weights) -> Weights:
 def _doubled(model: Any, shapes: Sequence[Sequence[int]]) -> set[str]:
     """The names of the nodes that repeat each px 2 x 2, whichever of the shapes comes in."""
     found: set[str] | None = None
+    model.reshape(model.input(0).get_partial_shape())  # makes one of equal nodes, as every other reshape does
     for shape in shapes:
         trial = model.clone()
         trial.reshape(list(shape))

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from segsvc.card import ModelCard, Task
 from segsvc.errors import ConfigError
+from segsvc.models._unobserved import openvino
 from segsvc.models._upsampled_convolution import merge_upsampling
 from segsvc.models.library import Model
 from segsvc.settings import settings
@@ -112,11 +113,11 @@ def _digests(folder: Path) -> dict[str, str]:
 
 def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
     """Writes model.xml and model.bin. Returns why it could not (or None), and whether tiles may be of any size."""
-    import openvino as ov
     import torch
 
     from segsvc.models.scored import build_scored, reference_scores
 
+    ov = openvino()
     card = model.card
     network = build_scored(model)
     sizes = _trial_sizes(card)
@@ -171,8 +172,7 @@ class OpenvinoNetwork:
     runtime = Runtime.OPENVINO
 
     def __init__(self, model: Model, *, threads: int) -> None:
-        import openvino as ov
-
+        ov = openvino()
         if (why := keep(model)) is not None:
             raise ConfigError(f"model {model.name}: {why}. Use --runtime torch-cpu.")
         folder = kept_folder(model.card)

@@ -92,7 +92,7 @@ def test_bands_json_keeps_all_operating_points_oldest_first(place: Program, out:
     assert run_json(out)["operating_point"] == points[-1]
 
 
-def test_a_finished_run_takes_other_bands_by_run_too_and_keeps_them_without_flags(place: Program, out: Path) -> None:
+def test_a_finished_run_takes_other_bands_by_run_and_keeps_them_without_flags(place: Program, out: Path) -> None:
     before = parts(out)
     command = ("run", "in", "--model", "bright", "--out", out, "--shard-size", "4")
     assert place(*command, "--flag-at", "0.99").code == 0
@@ -140,8 +140,9 @@ def test_band_on_a_run_without_run_json_or_with_a_damaged_bands_json_says_so(pla
 
 
 def test_operating_points_hold_class_by_class(place: Program) -> None:
-    model = model_with(place, "by-class", basis=Basis.MEASURED, runtime=None, class_names=("zebra", "ant", "bee"), classes={
-        "zebra": ClassThresholds(flag_at=0.9, accept_at=0.9), "ant": ClassThresholds(flag_at=1.0)})
+    points = {"zebra": ClassThresholds(flag_at=0.9, accept_at=0.9), "ant": ClassThresholds(flag_at=1.0)}
+    model = model_with(place, "by-class", basis=Basis.MEASURED, runtime=None, class_names=("zebra", "ant", "bee"),
+                       classes=points)
     answer = place("run", "in", "--model", model, "--out", "by-class-out", "--limit", "2")
     assert answer.code == 0, answer.stderr
     rows = library.open_run(str(place.folder / "by-class-out")).candidates().to_pylist()
@@ -159,7 +160,8 @@ def everything_shown(place: Program, model: Path, out: str, *flags: str) -> dict
     again = place("run", "in", "--model", model, "--out", out, "--limit", "1", "--json", *flags)
     folder = place.folder / out
     return {"the summary": plain.stdout, "--json": json.loads(again.stdout)["operating_point_wording"],
-            "run.json": str(run_json(folder)["operating_point_wording"]), "report.html": (folder / "report.html").read_text()}
+            "run.json": str(run_json(folder)["operating_point_wording"]),
+            "report.html": (folder / "report.html").read_text()}
 
 
 @pytest.mark.parametrize(("basis", "runtime", "flags", "wording"), [

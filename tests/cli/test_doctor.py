@@ -36,8 +36,8 @@ def test_a_damaged_model_ends_with_1_and_is_named(segsvc: Program, tmp_path: Pat
     assert [name for name, check in checks.items() if not check["ok"]] == ["model bright"]
     plain = segsvc("doctor", environment={"SEGSVC_MODELS_DIR": str(tmp_path / "models")})
     assert plain.code == 1
-    assert [line for line in plain.stdout.splitlines() if line.startswith("FAIL")][0].split()[:3] == [
-        "FAIL", "model", "bright"]
+    failed = [line for line in plain.stdout.splitlines() if line.startswith("FAIL")]
+    assert [line.split()[:3] for line in failed] == [["FAIL", "model", "bright"]]
 
 
 def test_a_wrong_setting_ends_with_1_and_is_said_once(segsvc: Program) -> None:
@@ -50,6 +50,7 @@ def test_a_wrong_setting_ends_with_1_and_is_said_once(segsvc: Program) -> None:
 
 def test_the_releases_of_sqlite_that_lose_writes_in_wal_mode_are_known() -> None:
     safe = {release: wal_is_safe(release) for release in (
-        (3, 6, 23), (3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3), (3, 52, 0))}
+        (3, 6, 23), (3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 44, 6), (3, 50, 6), (3, 50, 7), (3, 51, 2), (3, 51, 3),
+        (3, 52, 0))}
     assert [release for release, is_safe in safe.items() if not is_safe] == [
         (3, 7, 0), (3, 40, 1), (3, 44, 5), (3, 50, 6), (3, 51, 2)]

@@ -74,7 +74,7 @@ def test_without_a_users_folder_the_packaged_models_are_there(in_process: Callab
                                                (b'{"name": "x"}', "family: Field required")])
 def test_a_damaged_card_is_named_with_what_is_wrong_in_it(user_models: Path, content: bytes, said: str) -> None:
     (user_models / "bright" / "card.json").write_bytes(content)
-    with pytest.raises(ConfigError, match="card.json") as caught:
+    with pytest.raises(ConfigError, match=r"card\.json") as caught:
         find_model("bright")
     assert said in str(caught.value)
 
