@@ -16,7 +16,7 @@ Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Document(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     def to_json(self) -> str:
         """The document as indented JSON with sorted keys: the same bytes for the same content."""
@@ -145,8 +145,13 @@ class ModelCard(_Document):
 
     @property
     def digest(self) -> str:
-        """sha256 of the card, which holds the sha256 of the weights: the model's digest."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        """sha256 of the card, which holds the sha256 of the weights: the model's digest.
+
+        Fields at their default are left out, so that a field that is new in a later version changes no digest; a default
+        must therefore never change.
+        """
+        said = self.model_dump(mode="json", exclude_defaults=True)
+        canonical = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

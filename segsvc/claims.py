@@ -17,10 +17,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from segsvc.errors import RunError
-from segsvc.types import ImageStatus
+from segsvc.types import ImageStatus, Runtime
 
 _LOOK_AGAIN_S = 0.5  # how often a shard that another run holds is looked at
 _STARTS = 3  # workers that may die before they began an image
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """What a worker must know to work on a run; small, and the same for all of them."""
+
+    out_uri: str
+    model_folder: str
+    model_digest: str
+    runtime: Runtime
+    threads: int
+    lanes: int  # images in work at the same time: one more than threads, so that reading hides behind the model
+    decode_limit_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

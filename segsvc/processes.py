@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from segsvc.claims import Desk, Task
+from segsvc.claims import Desk, Task, WorkerSpec
 from segsvc.errors import RunError
 from segsvc.types import ImageStatus
-from segsvc.worker import Worker, WorkerSpec
 
 _TICK_S = 0.1
 _PR_SET_PDEATHSIG = 1
@@ -92,6 +91,8 @@ def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
     _die_with(parent)
     _limit_memory()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    from segsvc.worker import Worker  # loads what decodes and computes: the parent starts children before it needs any
+
     claims = _PipeClaims(connection)
     try:
         Worker(spec).pull(claims)

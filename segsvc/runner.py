@@ -13,7 +13,7 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from segsvc.card import Basis, ClassThresholds, OperatingPoint, RunSpec, describe
-from segsvc.claims import Desk
+from segsvc.claims import Desk, WorkerSpec
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
@@ -105,7 +105,6 @@ class Run:
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
-        from segsvc.run_report import write_run_report  # loads what draws: not for `segsvc run --help`
 
         clock = time.monotonic()
         self._begin()
@@ -123,7 +122,7 @@ class Run:
             self._reconcile(done)
             self._save(done)
             self._folder.put("failures.jsonl", failures(self._folder))
-            write_run_report(self._folder, done)
+            self._report(done)
         except KeyboardInterrupt:
             self._save_if_possible(lambda: document(RunState.CANCELLED))
             raise
@@ -143,6 +142,11 @@ class Run:
             if self._planner.is_alive():  # a thread that is in native code when Python ends takes the process down
                 self._planner.join()
         return done
+
+    def _report(self, done: RunDocument) -> None:
+        from segsvc.run_report import write_run_report  # loads what draws: not before the workers have started
+
+        write_run_report(self._folder, done)
 
     # -- begin -------------------------------------------------------------------------------------------------------
 
@@ -231,7 +235,6 @@ class Run:
 
     def _executor(self, desk: Desk) -> Executor:
         from segsvc.processes import Processes
-        from segsvc.worker import WorkerSpec
 
         request = self._request
         spec = WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),

@@ -6,9 +6,8 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
-from segsvc.claims import Claims, Task
+from segsvc.claims import Claims, Task, WorkerSpec
 from segsvc.errors import ImageError, ImageErrorKind, RunError
 from segsvc.imaging import regions
 from segsvc.models.library import find_model
@@ -17,22 +16,9 @@ from segsvc.readers import ReadLimits, open_source
 from segsvc.results import RunFolder, UnitRows, unit_rows
 from segsvc.segment import Stopwatch, segment_source
 from segsvc.stores import store_of
-from segsvc.types import ImageResult, ImageStatus, Runtime, Unit
+from segsvc.types import ImageResult, ImageStatus, Unit
 
 log = logging.getLogger("segsvc.worker")
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSpec:
-    """What a worker must know to work on a run; small, and the same for all of them."""
-
-    out_uri: str
-    model_folder: str
-    model_digest: str
-    runtime: Runtime
-    threads: int
-    lanes: int  # images in work at the same time: one more than threads, so that reading hides behind the model
-    decode_limit_bytes: int
 
 
 class Worker:
