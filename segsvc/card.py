@@ -220,6 +220,9 @@ def describe(error: Any) -> str:
     """A pydantic ValidationError in one line: field, what was expected, what came."""
     parts = []
     for problem in error.errors()[:3]:
+        if not problem["loc"] and "error" in problem.get("ctx", {}):  # a rule on the whole document says all itself
+            parts.append(str(problem["ctx"]["error"]))
+            continue
         where = ".".join(str(step) for step in problem["loc"]) or "the document"
         parts.append(f"{where}: {problem['msg']}, got {problem['input']!r:.80}")
     return "; ".join(parts)

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import os
 import resource
 import signal
@@ -110,6 +111,16 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
+def _start_deaf(process: SpawnProcess) -> None:
+    """Starts a process that Ctrl-C does not reach, also before it runs code of ours: it inherits a blocked signal."""
+    multiprocessing.resource_tracker.ensure_running()  # which would unblock signals, were it started later
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _limit_memory() -> None:
     """A hostile image that slips past every other limit meets this one, instead of taking the machine down."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -165,7 +176,7 @@ class Processes:
         while len(self._children) < self._workers:
             here, there = self._context.Pipe()
             process = self._context.Process(target=_child, args=(there, self._spec, os.getpid()), daemon=True)
-            process.start()
+            _start_deaf(process)
             there.close()
             self._children[self._numbers] = _Child(process, here)
             self._numbers += 1

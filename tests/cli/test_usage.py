@@ -255,6 +255,22 @@ def test_ctrl_c_while_a_model_is_converted_ends_at_once_without_a_trace(segsvc: 
     complaint(ended(process), 130)
 
 
+@pytest.mark.parametrize("after_s", [0.1, 0.3, 0.6])
+def test_ctrl_c_while_workers_start_shows_no_trace_of_theirs(segsvc: Program, after_s: float) -> None:
+    write_scenes(segsvc.folder / "in", 30)
+    process = subprocess.Popen(  # as on a terminal: all processes of the group get the signal
+        [sys.executable, "-m", "segsvc", *RUN, "--workers", "2"], cwd=segsvc.folder, text=True, start_new_session=True,
+        env=dict(segsvc.environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (segsvc.folder / "out" / "plan").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    answer = ended(process)
+    if answer.code != 0:  # else the machine was quick, and the run was done
+        complaint(answer, 130)
+
+
 @pytest.mark.parametrize("take", [
     lambda out: out.rename(out.parent / "moved"),
     lambda out: (out / "spec.json").unlink(),
