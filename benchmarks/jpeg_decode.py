@@ -16,6 +16,7 @@ import numpy.typing as npt
 from _common import Row, interleaved, medians, show
 from PIL import Image
 
+from segsvc.loaded import BytesBlob
 from segsvc.readers import ReadLimits, open_source
 from segsvc.types import Box
 
@@ -25,26 +26,6 @@ REPEATS = 41
 DEMANDED = 2.0
 
 Pixels = npt.NDArray[np.generic]
-
-
-class MemoryBlob:
-    """The bytes of the JPEG as a store gives them."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self._data)
-
-    def read(self, start: int, stop: int) -> bytes:
-        return self._data[start:stop]
-
-    def read_all(self) -> bytes:
-        return self._data
-
-    def close(self) -> None:
-        pass
 
 
 def photograph_like() -> bytes:
@@ -67,7 +48,7 @@ def photograph_like() -> bytes:
 
 
 def ours(data: bytes) -> Pixels:
-    source = open_source(MemoryBlob(data), ReadLimits())
+    source = open_source(BytesBlob(data), ReadLimits())
     pixels = source.read(Box(0, 0, source.width_px, source.height_px))
     source.close()
     return pixels

@@ -10,8 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from segsvc.card import OperatingPoint
-from segsvc.errors import ConfigError
-from segsvc.models.library import find_model
+from segsvc.models.library import find_same_model
 from segsvc.readers import ReadLimits, open_source
 from segsvc.results import OpenRun
 from segsvc.settings import settings
@@ -57,12 +56,9 @@ def _classes(run: OpenRun) -> tuple[str, ...]:
     So exports of all runs of a model agree. Where the model is not here any more, or was changed, those of all stored
     candidates, by name.
     """
-    try:
-        model = find_model(run.spec.model)
-        if model.digest == run.spec.model_digest:
-            return model.card.class_names
-    except ConfigError:  # not here, or damaged: what was stored says enough
-        pass
+    model = find_same_model(run.spec.model, run.spec.model_digest)
+    if model is not None:
+        return model.card.class_names
     found: set[str] = set()
     for _, candidates in run.parts():
         found |= set(pc.unique(candidates["class_name"]).to_pylist())

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from segsvc.card import OperatingPoint, RunSpec
 from segsvc.documents import RunDocument, RunState
-from segsvc.errors import ConfigError, ImageError
+from segsvc.errors import ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
-from segsvc.models.library import find_model
+from segsvc.models.library import find_same_model
 from segsvc.readers import ReadLimits, open_source
 from segsvc.report import (
     HISTOGRAM_BINS,
@@ -92,13 +92,11 @@ def run_report(folder: RunFolder, document: RunDocument) -> RunReport:
 
 
 def _model_facts(spec: RunSpec) -> ModelFacts:
-    try:
-        card = find_model(spec.model).card
-    except ConfigError:
-        card = None
-    if card is None or card.digest != spec.model_digest:
+    model = find_same_model(spec.model, spec.model_digest)
+    if model is None:
         return ModelFacts(name=spec.model, version="", digest=spec.model_digest, task="", runtime=spec.runtime.value,
                           licence="", description="No model of this name and digest is known here by its name.")
+    card = model.card
     return ModelFacts(name=card.name, version=card.version, digest=spec.model_digest, task=card.task.value,
                       runtime=spec.runtime.value, licence=card.licence, description=card.description,
                       trained_on=card.trained_on, not_for=card.not_for)

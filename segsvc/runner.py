@@ -105,7 +105,6 @@ class Run:
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
-
         clock = time.monotonic()
         self._begin()
         attempt = self._attempt(datetime.now(UTC))

@@ -9,7 +9,7 @@ from segsvc.cli.bands import BandFlags, band_flags, operating_point
 from segsvc.cli.main import Exit
 from segsvc.documents import BandDocument, RunDocument, RunState
 from segsvc.errors import ConfigError
-from segsvc.models.library import Model, find_model
+from segsvc.models.library import find_same_model
 from segsvc.results import OpenRun, RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import band_counts, left_document, wording
@@ -33,7 +33,7 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
         state = before.state.value if before is not None else "without run.json"
         raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
                           "again; it takes --flag-at and --accept-at too.")
-    point = operating_point(flags, _model(run))
+    point = operating_point(flags, find_same_model(run.spec.model, run.spec.model_digest))
     if point is None:
         raise ConfigError("bands: expected --flag-at S, got none")
     document = put_in_force(folder, point, before)
@@ -59,12 +59,3 @@ def put_in_force(folder: RunFolder, point: OperatingPoint, before: RunDocument) 
     run = OpenRun(folder)
     return BandDocument(out=folder.uri, operating_point=point, wording=wording(point, run.spec),
                         candidates=band_counts(run))
-
-
-def _model(run: OpenRun) -> Model | None:
-    """The model of the run, if it is still here and the same."""
-    try:
-        model = find_model(run.spec.model)
-    except ConfigError:
-        return None
-    return model if model.digest == run.spec.model_digest else None

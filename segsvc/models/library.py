@@ -95,6 +95,15 @@ def find_model(name: str) -> Model:
     raise UnknownName("model", name, model_names())
 
 
+def find_same_model(name: str, digest: str) -> Model | None:
+    """The model of that name, if it is still here and the same; None where it is gone, damaged or was changed."""
+    try:
+        model = find_model(name)
+    except ConfigError:
+        return None
+    return model if model.digest == digest else None
+
+
 def read_model(folder: Path) -> Model:
     """The model in a folder; its weights are looked at only by `check_weights`."""
     card = _read(folder / "card.json", ModelCard)
