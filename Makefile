@@ -15,7 +15,7 @@ setup: $(VENV)/.ready  ## make .venv with all extras and test dependencies, and 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[test,bench]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ray,test,bench]"
 	$(BIN)/segsvc models pull
 	touch $@
 

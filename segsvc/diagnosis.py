@@ -13,14 +13,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from segsvc.documents import Check
-from segsvc.errors import ConfigError
+from segsvc.errors import ConfigError, StoreError
 from segsvc.loaded import available_cores
 from segsvc.models.library import find_model, model_names
 from segsvc.settings import settings
 
 _NEEDED = ("numpy", "opencv-python-headless", "openvino", "torch", "torchvision", "segmentation-models-pytorch", "timm",
-           "pyarrow", "imagecodecs", "pillow", "simplejpeg", "safetensors", "numba")
-_OPTIONAL = ("ray", "boto3", "fastapi")
+           "pyarrow", "imagecodecs", "pillow", "simplejpeg", "safetensors", "numba", "boto3")
+_OPTIONAL = ("ray", "fastapi")
 _FREE_BYTES = 2 * 1024**3
 # A fault of SQLite in WAL mode may lose a committed write with two connections; mended in these releases.
 _WAL_MENDED = ((3, 51, 3), (3, 50, 7), (3, 44, 6))
@@ -33,8 +33,8 @@ def diagnose() -> list[Check]:
         settings()
     except ConfigError as error:
         return [*checks, Check(name="settings", ok=False, found=str(error),
-                               advice="mend that setting; runtimes, folders and models were not looked at")]
-    return [*checks, *(check for look in (_runtime, _folders, _models, _assets) for check in look())]
+                               advice="mend that setting; runtimes, folders, buckets and models were not looked at")]
+    return [*checks, *(check for look in (_runtime, _folders, _s3, _models, _assets) for check in look())]
 
 
 def _python() -> Iterator[Check]:
@@ -95,6 +95,20 @@ def _store() -> Iterator[Check]:
     except OSError as error:
         yield Check(name="store", ok=False, found=f"files: {error.strerror}",
                     advice="OUT needs a file system with hard links")
+
+
+def _s3() -> Iterator[Check]:
+    """Where buckets would be asked for and as whom; nothing is asked of them, and no secret is shown."""
+    from segsvc.stores.s3_endpoint import look_around
+
+    try:
+        found = look_around(settings().s3)
+    except StoreError as error:
+        yield Check(name="s3", ok=False, found=str(error), advice="mend that; files on this machine need none of it")
+        return
+    who = {None: "no credentials found (public buckets: set s3.anonymous)", "anonymous": "requests are not signed"}
+    yield Check(name="s3", ok=True, found=f"boto3 {found.boto3}, {found.endpoint}, region {found.region}, "
+                + who.get(found.source, f"credentials from {found.source}"))
 
 
 def _folders() -> Iterator[Check]:

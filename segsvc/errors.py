@@ -2,7 +2,8 @@
 
 SegsvcError
 ├── ConfigError        what was asked cannot be done; found before any work (exit 2)
-│   └── UnknownName    a name that is not known; the known ones are in the message
+│   ├── UnknownName    a name that is not known; the known ones are in the message
+│   └── StoreError     a whole store cannot be used; in the middle of a run it ends the run (exit 1)
 ├── RunError           a run that had begun cannot go on; what is published is kept (exit 1)
 └── ImageError         one image cannot be read; the run goes on and the image is a failed row
 
@@ -36,6 +37,13 @@ class UnknownName(ConfigError):  # noqa: N818 - it reads as what it says
         self.kind = kind
         self.name = name
         self.known = names
+
+
+class StoreError(ConfigError):
+    """A store as a whole cannot be used: no credentials or expired ones, no such bucket, no rights, out of reach.
+
+    Before any work that is a fault of the configuration; in the middle of a run it ends the run, which can be resumed.
+    """
 
 
 class RunError(SegsvcError):

@@ -14,7 +14,7 @@ from segsvc.imaging.tiling import plan_tiles
 from segsvc.models.library import Model
 from segsvc.models.runtime import Predictor
 from segsvc.plan import Input, listing
-from segsvc.readers import ReadLimits, open_source
+from segsvc.readers import ReadLimits, opened
 from segsvc.settings import settings
 from segsvc.stores import Skip, store_of
 from segsvc.types import ImageRef, Runtime
@@ -57,13 +57,8 @@ def _tiles(ref: ImageRef, model: Model) -> tuple[int, int, int] | None:
     """How many tiles of which size (height, width) an image is; None where it cannot be opened."""
     card = model.card
     try:
-        blob = store_of(ref.uri).open(ref)
-        try:
-            source = open_source(blob, ReadLimits(decode_bytes=settings().decode_limit_bytes))
+        with opened(store_of(ref.uri).open(ref), ReadLimits(decode_bytes=settings().decode_limit_bytes)) as source:
             width, height, frames = source.width_px, source.height_px, source.frames
-            source.close()
-        finally:
-            blob.close()
     except ImageError:
         return None
     if card.resize is not None:

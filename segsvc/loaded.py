@@ -11,10 +11,10 @@ from segsvc.card import ModelCard
 from segsvc.errors import ImageError, ImageErrorKind
 from segsvc.models.library import find_model
 from segsvc.models.runtime import Predictor, choose_runtime
-from segsvc.readers import ReadLimits, open_source
+from segsvc.readers import ReadLimits, opened
 from segsvc.settings import settings
 from segsvc.stores import store_of
-from segsvc.types import Box, Level, PixelArray, Segmentation, Source
+from segsvc.types import Blob, Box, Level, PixelArray, Segmentation, Source
 
 Image = str | os.PathLike[str] | bytes | PixelArray
 
@@ -42,24 +42,21 @@ class LoadedModel:
         if isinstance(image, np.ndarray):
             return self._segment(ArraySource(image))
         if isinstance(image, (bytes, bytearray)):
-            return self._segment(open_source(BytesBlob(bytes(image)), self._limits))
+            return self._open(BytesBlob(bytes(image)))
         if not isinstance(image, (str, os.PathLike)):
             raise TypeError(f"image: expected a path, bytes or an array, got {type(image).__name__}")
         place = os.fspath(image)
         store = store_of(place)
-        blob = store.open(store.find(place))
-        try:
-            return self._segment(open_source(blob, self._limits))
-        finally:
-            blob.close()
+        return self._open(store.open(store.find(place)))
+
+    def _open(self, blob: Blob) -> Segmentation:
+        with opened(blob, self._limits) as source:
+            return self._segment(source)
 
     def _segment(self, source: Source) -> Segmentation:
         from segsvc.segment import Stopwatch, segment_source  # loads compiled kernels: not for who wants but a name
 
-        try:
-            return segment_source(source, self._predictor, Stopwatch())
-        finally:
-            source.close()
+        return segment_source(source, self._predictor, Stopwatch())
 
 
 def load_model(name: str | Path, *, threads: int | None = None) -> LoadedModel:

@@ -6,26 +6,18 @@ whether the listing was finished, and goes on after the last entry that a part c
 
 from __future__ import annotations
 
-import csv
 import glob
-import json
 import os
-from collections import Counter
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
 from urllib.parse import quote_from_bytes
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from segsvc import inventory, manifests
 from segsvc.errors import ConfigError
-from segsvc.stores import Listed, Skip, is_no_image, store_of
+from segsvc.stores import MISSING, Listed, Skip, store_of
 from segsvc.types import ImageRef, Unit
-
-MANIFEST_ENDINGS = (".csv", ".jsonl", ".parquet")
 
 
 class InputKind(StrEnum):
@@ -34,6 +26,7 @@ class InputKind(StrEnum):
     LISTING = "listing"  # a file, a folder or a prefix
     GLOB = "glob"
     MANIFEST = "manifest"
+    INVENTORY = "inventory"  # of a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +51,7 @@ class Shard:
 def read_input(text: str) -> Input:
     """What a user means by INPUT. Raises ConfigError where there is no such thing."""
     if "://" in text and not text.startswith("file://"):
-        store_of(text)
-        return Input(InputKind.LISTING, text)
+        return _in_a_bucket(text)
     path = os.fsdecode(_file_path(text)) if text.startswith("file://") else text
     if not os.path.exists(path):
         if glob.has_magic(text) and not text.startswith("file://"):
@@ -68,19 +60,42 @@ def read_input(text: str) -> Input:
         raise ConfigError(f"INPUT: expected a file, folder, glob or manifest; there is no {text!r}")
     if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
         raise ConfigError(f"INPUT: expected a folder that can be read, got {text!r} without permission")
-    uri = store_of("file://").find(path).uri
-    if os.path.isfile(path) and path.lower().endswith(MANIFEST_ENDINGS):
-        return Input(InputKind.MANIFEST, uri)
+    ref = store_of("file://").find(path)
+    return Input(_kind_of_file(ref) if os.path.isfile(path) else InputKind.LISTING, ref.uri)
+
+
+def _in_a_bucket(uri: str) -> Input:
+    """A key or prefix of exactly these words comes first, then what the words may mean otherwise."""
+    store = store_of(uri)
+    if glob.has_magic(uri):
+        if glob.has_magic("/".join(uri.split("/")[:3])):
+            raise ConfigError(f"INPUT: expected a bucket by its name before the first of *?[, got {uri!r}")
+        if next(store.list(uri), None) is None:
+            return Input(InputKind.GLOB, uri)
+    if uri.lower().endswith((*manifests.ENDINGS, ".json")) and (ref := store.find(uri)).version != MISSING:
+        return Input(_kind_of_file(ref), uri)
     return Input(InputKind.LISTING, uri)
+
+
+def _kind_of_file(ref: ImageRef) -> InputKind:
+    name = ref.uri.lower()
+    if name.endswith(manifests.ENDINGS):
+        return InputKind.MANIFEST
+    return InputKind.INVENTORY if name.endswith(".json") and inventory.is_inventory(ref) else InputKind.LISTING
 
 
 def listing(source: Input, *, after: str | None = None, exclude: str | None = None) -> Iterator[Listed]:
     """Everything that INPUT names, in its order, after the entry with the cursor `after`."""
-    if source.kind is InputKind.GLOB:
-        return _glob(source.uri, after=after, exclude=exclude)
-    if source.kind is InputKind.MANIFEST:
-        return _manifest(source.uri, after=after)
-    return store_of(source.uri).list(source.uri, after=after, exclude=exclude)
+    match source.kind:
+        case InputKind.GLOB:
+            here = source.uri.startswith("file://")
+            return (_glob if here else _glob_in_a_bucket)(source.uri, after=after, exclude=exclude)
+        case InputKind.MANIFEST:
+            return manifests.entries(source.uri, after=after)
+        case InputKind.INVENTORY:
+            return inventory.entries(source.uri, after=after, exclude=exclude)
+        case InputKind.LISTING:
+            return store_of(source.uri).list(source.uri, after=after, exclude=exclude)
 
 
 def _glob(pattern: str, *, after: str | None, exclude: str | None) -> Iterator[Listed]:
@@ -96,95 +111,59 @@ def _glob(pattern: str, *, after: str | None, exclude: str | None) -> Iterator[L
             yield Listed(cursor, entry.found)
 
 
-def _manifest(uri: str, *, after: str | None) -> Iterator[Listed]:
-    path = Path(os.fsdecode(_file_path(uri)))
-    first = int(after) + 1 if after is not None else 0
-    for number, row in enumerate(_manifest_rows(path)):
-        if number < first:
-            continue
-        target = row.pop("uri", "")
-        group = row.pop("group", None) or None
-        yield Listed(str(number), _manifest_entry(target, path.parent, group=group, meta=row))
+def _glob_in_a_bucket(pattern: str, *, after: str | None, exclude: str | None) -> Iterator[Listed]:
+    """The listing below the folder of the first magic character, as far as it matches.
+
+    In a bucket a cursor is a key, and keys come in order (by their bytes, or folder by folder): the listing begins and ends
+    with the pattern's literal part.
+    """
+    literal = re.split(r"[*?[]", pattern, maxsplit=1)[0]
+    folder = literal.rsplit("/", 1)[0] + "/"
+    root = "/".join(pattern.split("/")[:3]) + "/"
+    try:
+        matches = re.compile(_as_expression(pattern.removeprefix(root)), re.DOTALL).fullmatch
+    except re.error as error:
+        raise ConfigError(f"INPUT: expected a glob, got {pattern!r} ({error})") from error
+    beginning = literal.removeprefix(root)
+    if after is None and literal != folder and beginning[-1] not in ("\0", "\ue000"):  # which follows what is no character
+        after = beginning[:-1] + chr(ord(beginning[-1]) - 1)  # comes before all that begin so
+    for entry in store_of(pattern).list(folder, after=after, exclude=exclude):
+        key = entry.found.uri.removeprefix(root) if isinstance(entry.found, ImageRef) else entry.cursor
+        if matches(key):
+            yield entry
+        elif key > beginning and not key.startswith(beginning):
+            return
 
 
-def _manifest_entry(target: str, folder: Path, *, group: str | None, meta: dict[str, str]) -> ImageRef | Skip:
-    if target and is_no_image(target):
-        return Skip.ENDING
-    if "://" in target:
-        found = store_of(target).find(target)
-    elif target:
-        found = store_of("file://").find(str(folder / target))
-    else:
-        found = ImageRef("", "missing", 0)
-    return ImageRef(found.uri, found.version, found.size_bytes, group, meta)
+def _as_expression(pattern: str) -> str:
+    """A glob as a regular expression: `*` and `?` stop at `/` and at a leading dot, `**` is any number of folders."""
+    steps = pattern.split("/")
+    expression = ""
+    for step in steps[:-1]:
+        expression += r"(?:(?!\.)[^/]*/)*" if step == "**" else _step(step) + "/"
+    return expression + (r"(?:(?!\.)[^/]*/)*(?=[^./])[^/]+" if steps[-1] == "**" else _step(steps[-1]))
+
+
+def _step(step: str) -> str:
+    expression = r"(?=[^./])" if step[:1] in ("*", "?", "[") else ""  # a name has a character at least
+    for part in re.findall(r"\*+|\?|\[!?\]?[^\]]*\]|.", step, re.DOTALL):
+        if part[0] == "*":
+            expression += "[^/]*"
+        elif part == "?":
+            expression += "[^/]"
+        elif part[0] == "[" and len(part) > 1:
+            negated = part.startswith("[!")
+            chosen = re.sub(r"([\\[\]^&~|])", r"\\\1", part[2 if negated else 1: -1])
+            expression += f"(?!/)[{'^' if negated else ''}{chosen}]"
+        else:
+            expression += re.escape(part)
+    return expression
 
 
 def _file_path(uri: str) -> bytes:
     from segsvc.stores.file import to_path
 
     return to_path(uri)
-
-
-def _manifest_rows(path: Path) -> Iterator[dict[str, str]]:
-    """Rows as strings, as a stream. Raises ConfigError where the file is no such table or has no column `uri`."""
-    try:
-        if path.suffix.lower() == ".csv":
-            yield from _csv_rows(path)
-        elif path.suffix.lower() == ".jsonl":
-            yield from _jsonl_rows(path)
-        else:
-            yield from _parquet_rows(path)
-    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error, OSError) as error:
-        raise ConfigError(f"manifest {path.name}: expected a {path.suffix} table with a column 'uri', got: {error}"
-                          ) from error
-
-
-def _need_uri(path: Path, columns: list[str]) -> None:
-    if "uri" not in columns:
-        came = ", ".join(columns) or "no column"
-        raise ConfigError(f"manifest {path.name}: expected a column 'uri', got {came}")
-
-
-def _csv_rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restval="")
-        _need_uri(path, list(reader.fieldnames or []))
-        for row in reader:
-            if None in row:  # where the csv module puts the fields beyond the last column
-                raise ConfigError(f"manifest {path.name}, line {reader.line_num}: expected "
-                                  f"{len(reader.fieldnames or [])} fields, got more")
-            yield dict(row)
-
-
-def _jsonl_rows(path: Path) -> Iterator[dict[str, str]]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"manifest {path.name}, line {number}: expected a JSON object, got {line[:60]!r}"
-                                  ) from error
-            if not isinstance(row, dict):
-                raise ConfigError(f"manifest {path.name}, line {number}: expected a JSON object, got {line[:60]!r}")
-            _need_uri(path, list(row))
-            yield {str(key): _text(value) for key, value in row.items() if value is not None}
-
-
-def _parquet_rows(path: Path) -> Iterator[dict[str, str]]:
-    table = pq.ParquetFile(path)
-    _need_uri(path, table.schema_arrow.names)
-    for batch in table.iter_batches(batch_size=4096):
-        for row in batch.to_pylist():
-            yield {key: _text(value) for key, value in row.items() if value is not None}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value) if isinstance(value, (bool, dict, list)) else str(value)
 
 
 def shards(source: Input, *, shard_size: int, limit: int | None, exclude: str | None,
@@ -195,23 +174,23 @@ def shards(source: Input, *, shard_size: int, limit: int | None, exclude: str | 
     """
     number = after.number + 1 if after is not None else 0
     ordinal = after.units[-1].ordinal + 1 if after is not None and after.units else 0
-    skipped = Counter(after.skipped) if after is not None else Counter[str]()
+    skipped = dict(after.skipped) if after is not None else {}
     units: list[Unit] = []
     cursor = after.cursor if after is not None else ""
-    before = Counter(skipped)
+    before = skipped  # as counted up to the last unit; replaced, never changed, as shards hold it
     for entry in listing(source, after=after.cursor if after is not None else None, exclude=exclude):
         if isinstance(entry.found, Skip):
-            skipped[entry.found.value] += 1
+            skipped = {**skipped, entry.found.value: skipped.get(entry.found.value, 0) + 1}
             continue
         if limit is not None and ordinal >= limit:
             break
         if len(units) == shard_size:
-            yield Shard(number, tuple(units), cursor, dict(before))
+            yield Shard(number, tuple(units), cursor, before)
             number, units = number + 1, []
         units.append(Unit(ordinal, entry.found))
         ordinal += 1
-        cursor, before = entry.cursor, Counter(skipped)
+        cursor, before = entry.cursor, skipped
     if units:
-        yield Shard(number, tuple(units), cursor, dict(skipped), is_last=True)
+        yield Shard(number, tuple(units), cursor, skipped, is_last=True)
     elif after is not None or skipped:
-        yield Shard(number, (), cursor, dict(skipped), is_last=True)
+        yield Shard(number, (), cursor, skipped, is_last=True)

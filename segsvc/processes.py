@@ -21,44 +21,13 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
-from segsvc.claims import Desk, Task, WorkerSpec
-from segsvc.errors import RunError
+from segsvc.claims import Death, Desk, Fatal, Finished, Message, Next, Published, Started, Task, WorkerSpec
+from segsvc.errors import ConfigError, RunError
 from segsvc.types import ImageStatus
 
 _TICK_S = 0.1
 _PR_SET_PDEATHSIG = 1
 _MEMORY_SHARE = 0.9  # of the machine's memory that a worker may take before an allocation fails
-
-
-@dataclass(frozen=True, slots=True)
-class _Next:
-    """A worker asks for a shard."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    ordinal: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Finished:
-    ordinal: int
-    status: ImageStatus
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    shard: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Fatal:
-    """A worker cannot go on, and no other could."""
-
-    message: str
-
-
-_Message = _Next | _Started | _Finished | _Published | _Fatal
 
 
 class _PipeClaims:
@@ -68,23 +37,32 @@ class _PipeClaims:
         self._connection = connection
         self._lock = threading.Lock()
 
-    def send(self, message: _Message) -> None:
-        with self._lock:
-            self._connection.send(message)
+    def send(self, message: Message) -> None:
+        try:
+            with self._lock:
+                self._connection.send(message)
+        except OSError:
+            os._exit(1)  # the parent is gone
 
     def next(self) -> Task | None:
-        self.send(_Next())
-        task: Task | None = self._connection.recv()
+        self.send(Next())
+        try:
+            task: Task | None = self._connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)
         return task
 
-    def started(self, ordinal: int) -> None:
-        self.send(_Started(ordinal))
+    def started(self, task: Task, ordinal: int) -> None:
+        self.send(Started(task.shard, ordinal))
 
-    def finished(self, ordinal: int, status: ImageStatus) -> None:
-        self.send(_Finished(ordinal, status))
+    def finished(self, task: Task, ordinal: int, status: ImageStatus) -> None:
+        self.send(Finished(task.shard, ordinal, status))
 
     def published(self, task: Task) -> None:
-        self.send(_Published(task.shard))
+        self.send(Published(task.shard))
+
+    def fatal(self, message: str) -> None:
+        self.send(Fatal(message))
 
 
 def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
@@ -97,10 +75,8 @@ def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
     claims = _PipeClaims(connection)
     try:
         Worker(spec).pull(claims)
-    except RunError as error:
-        claims.send(_Fatal(str(error)))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(1)  # the parent is gone
+    except (RunError, ConfigError) as error:  # it cannot even begin
+        claims.fatal(str(error))
 
 
 def _die_with(parent: int) -> None:
@@ -131,12 +107,10 @@ def _limit_memory() -> None:
 
 
 
-
 @dataclass(slots=True)
 class _Child:
     process: SpawnProcess
     connection: Connection
-    waits: bool = False  # asked for a shard and has none
     overdue: bool = False
 
 
@@ -163,9 +137,9 @@ class Processes:
                     return
                 self._keep_up()
                 self._listen()
+                for number, task in self._desk.replies():
+                    self._tell(self._children[number], task)
                 for number, child in self._children.items():
-                    if child.waits:
-                        self._offer(number, child)
                     if self._desk.overdue(number) and not child.overdue:
                         child.overdue = True
                         child.process.kill()
@@ -188,31 +162,18 @@ class Processes:
             child = self._children[number]
             try:
                 while child.connection.poll():
-                    self._hear(number, child, child.connection.recv())
+                    self._desk.hear(number, child.connection.recv())
             except (EOFError, OSError):
                 child.process.join()
                 child.connection.close()
                 del self._children[number]
-                self._desk.died(number, child.process.exitcode or 0, overdue=child.overdue)
+                self._desk.died(number, self._desk.overdue_death if child.overdue else _death(child.process.exitcode or 0))
 
-    def _hear(self, number: int, child: _Child, message: _Message) -> None:
-        match message:
-            case _Next():
-                self._offer(number, child)
-            case _Started(ordinal):
-                self._desk.started(number, ordinal)
-            case _Finished(ordinal, status):
-                self._desk.finished(number, ordinal, status)
-            case _Published():
-                self._desk.published(number)
-            case _Fatal(text):
-                raise RunError(text)
-
-    def _offer(self, number: int, child: _Child) -> None:
-        task = self._desk.next_task(number)
-        child.waits = task is None
-        if task is not None:
+    def _tell(self, child: _Child, task: Task) -> None:
+        try:
             child.connection.send(task)
+        except OSError:  # it died meanwhile: `_listen` finds that out, and the shard is in its hand
+            return
 
     def _stop(self) -> None:
         for child in self._children.values():
@@ -221,3 +182,13 @@ class Processes:
             child.process.join()
             child.connection.close()
         self._children.clear()
+
+
+def _death(exit_code: int) -> Death:
+    if exit_code >= 0:
+        return Death(f"ended with exit code {exit_code}", blames_image=True)
+    try:
+        name = signal.Signals(-exit_code).name
+    except ValueError:
+        name = str(-exit_code)
+    return Death(f"ended with signal {name}", blames_image=exit_code != -signal.SIGKILL)

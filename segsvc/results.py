@@ -12,7 +12,9 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import EllipsisType
 from typing import Any
 
@@ -26,11 +28,11 @@ from pydantic import ValidationError
 from segsvc.card import OperatingPoint, RunSpec, describe
 from segsvc.errors import ConfigError, RunError
 from segsvc.plan import Shard
+from segsvc.readahead import in_order
 from segsvc.stores import PartFolder
 from segsvc.tables import CANDIDATES_SCHEMA, CANDIDATES_VIEW_SCHEMA, IMAGES_SCHEMA, PLAN_SCHEMA, SCHEMAS, TIMINGS_SCHEMA
 from segsvc.types import Band, ImageRef, ImageResult, ImageStatus, Unit
 
-PLAN = 1 << 40  # the number under which the plan itself is claimed
 _CURSOR, _SKIPPED, _LAST = b"segsvc.cursor", b"segsvc.skipped", b"segsvc.last"
 _PART = re.compile(r"[a-z]+/part-[0-9]{5,}\.parquet")
 UNREAD = frozenset({ImageStatus.FAILED, ImageStatus.QUARANTINED})
@@ -78,6 +80,11 @@ class RunFolder:
     @property
     def uri(self) -> str:
         return self._folder.uri
+
+    @property
+    def in_flight(self) -> int:
+        """How many reads and puts are worth having under way at once."""
+        return self._folder.in_flight
 
     # -- documents ---------------------------------------------------------------------------------------------------
 
@@ -187,20 +194,26 @@ class RunFolder:
 
     # -- shards ------------------------------------------------------------------------------------------------------
 
-    def is_published(self, number: int) -> bool:
-        return self._folder.read(part_name("images", number)) is not None
+    def tag(self, number: int) -> str | None:
+        """What tells a published shard from one that replaced it; None where it is not published."""
+        return self._folder.tag(part_name("images", number))
 
-    def publish(self, number: int, rows: Sequence[UnitRows], *, replace: bool = False) -> None:
-        """Publishes a shard: timings and candidates, then images, the commit. One that is committed stays as it is,
-        unless `replace` says that failed images were taken up again."""
-        if not replace and self.is_published(number):
+    def publish(self, number: int, rows: Sequence[UnitRows], *, replacing: str | None = None) -> None:
+        """Publishes a shard: timings and candidates, then images, the commit.
+
+        One that is committed stays as it is, unless it is the one tagged `replacing`, whose failed images were taken up
+        again.
+        """
+        if self.tag(number) != replacing:
             return
         timings = _table([row for unit in rows for row in unit.timings], TIMINGS_SCHEMA)
         candidates = _table([row for unit in rows for row in unit.candidates], CANDIDATES_SCHEMA)
         images = _table([unit.image for unit in rows], IMAGES_SCHEMA)
-        self._folder.put(part_name("timings", number), _parquet_bytes(timings))
-        self._folder.put(part_name("candidates", number), _parquet_bytes(candidates))
-        self._folder.put(part_name("images", number), _parquet_bytes(images), if_absent=not replace)
+        with ThreadPoolExecutor(2) as both:  # in this order of commit, but at once
+            for put in [both.submit(self._folder.put, part_name(kind, number), _parquet_bytes(table))
+                        for kind, table in (("timings", timings), ("candidates", candidates))]:
+                put.result()
+        self._folder.put(part_name("images", number), _parquet_bytes(images), if_absent=replacing is None, if_tag=replacing)
 
     def part(self, kind: str, number: int, columns: Sequence[str] | None = None) -> pa.Table:
         """One part. Raises RunError where it is gone or damaged."""
@@ -245,12 +258,12 @@ class RunFolder:
         status = self.part("images", number, ["status"])["status"]
         return int(pc.sum(pc.is_in(status, pa.array([each.value for each in UNREAD]))).as_py() or 0)
 
-    def claim(self, number: int) -> bool:
-        """Whether this process alone may now try the shard (or PLAN); held until released or until it ends."""
-        return self._folder.claim(number)
+    def claim(self) -> bool:
+        """Whether this run alone may now work on OUT; held until released or until its process ends."""
+        return self._folder.claim()
 
-    def release(self, number: int) -> None:
-        self._folder.release(number)
+    def release(self) -> None:
+        self._folder.release()
 
     def tidy(self) -> None:
         """Removes what writers that died have left."""
@@ -356,15 +369,18 @@ class OpenRun:
 
         point: the operating point that gives the bands; by default the one in force.
         """
-        point = self.operating_point if isinstance(point, EllipsisType) else point
-        for number in self._folder.numbers("images"):
-            yield self._folder.part("images", number), with_bands(self._folder.part("candidates", number), point)
+        given = self.operating_point if isinstance(point, EllipsisType) else point
+
+        def both(number: int) -> tuple[pa.Table, pa.Table]:
+            return self._folder.part("images", number), with_bands(self._folder.part("candidates", number), given)
+
+        return in_order(both, self._folder.numbers("images"), at_once=self._folder.in_flight)
 
     def timings(self) -> dict[str, float]:
         """Seconds per stage, over all published images."""
         total: Counter[str] = Counter()
-        for number in self._folder.numbers("timings"):
-            table = self._folder.part("timings", number)
+        numbers = self._folder.numbers("timings")
+        for table in in_order(partial(self._folder.part, "timings"), numbers, at_once=self._folder.in_flight):
             for stage, seconds in zip(table["stage"].to_pylist(), table["seconds"].to_pylist(), strict=True):
                 total[stage] += seconds
         return dict(total)

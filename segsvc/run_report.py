@@ -20,7 +20,7 @@ from segsvc.errors import ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
 from segsvc.models.library import find_same_model
-from segsvc.readers import ReadLimits, open_source
+from segsvc.readers import ReadLimits, opened
 from segsvc.report import (
     HISTOGRAM_BINS,
     MOST_CANDIDATES_AN_EXAMPLE,
@@ -172,16 +172,10 @@ def _row_uncertainty(row: Mapping[str, Any], point: OperatingPoint | None) -> fl
 def _example(image: Mapping[str, Any], by_need: list[dict[str, Any]], rank: float, names: list[str]) -> Example:
     reference = ImageRef(image["image_uri"], image["image_version"], 0)
     frame = by_need[0]["frame"] if by_need else 0
-    blob = store_of(reference.uri).open(reference)
-    try:
-        source = open_source(blob, ReadLimits(decode_bytes=settings().decode_limit_bytes))
-        try:
-            window = _window(source, by_need)
-            picture = resized(to_display(source.read(window, frame=frame)), longest_side_px=_PICTURE_PX)
-        finally:
-            source.close()
-    finally:
-        blob.close()
+    limits = ReadLimits(decode_bytes=settings().decode_limit_bytes)
+    with opened(store_of(reference.uri).open(reference), limits) as source:
+        window = _window(source, by_need)
+        picture = resized(to_display(source.read(window, frame=frame)), longest_side_px=_PICTURE_PX)
     whole = bool(by_need) and by_need[0]["kind"] == CandidateKind.IMAGE
     shown = [row for row in by_need if row["frame"] == frame and _overlaps(row, window)]
     marks = [] if whole else [_mark(row, names) for row in shown]

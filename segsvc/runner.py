@@ -1,37 +1,39 @@
-"""One run: plan -> pull loop (claim, work, publish) -> reconcile. The executor is an argument."""
+"""One run: claim OUT -> plan -> pull loop (shard by shard, work, publish) -> reconcile. The executor is an argument."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from pydantic import ValidationError
-
-from segsvc.card import Basis, ClassThresholds, OperatingPoint, RunSpec, describe
+from segsvc.card import OperatingPoint, RunSpec
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
 from segsvc.plan import Input, Shard, shards
-from segsvc.results import PLAN, RunFolder
+from segsvc.readahead import in_order
+from segsvc.results import RunFolder, part_name
 from segsvc.settings import Settings
 from segsvc.stores import store_of
 from segsvc.summary import Attempt, begun, failures, left_document, summarise, unchanged
 from segsvc.types import ImageStatus, Runtime
 
 DEFAULT_SHARD_SIZE = 64
-_PLANNED_ELSEWHERE_S = 0.5
+_WAIT_FOR_OUT_S = 0.5  # how often an OUT that another run works on is looked at
+_BACKLOG = 256  # shards that wait at the desk: the rest of the plan waits in its parts
 
 
 class ExecutorName(StrEnum):
     """Where the work is done."""
 
     INLINE = "inline"  # worker processes on this machine
+    RAY = "ray"  # actors of a Ray cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +60,26 @@ class RunRequest:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: images ended of those planned so far, and whether all are planned."""
+    """How far a run is: images ended of those planned so far, and whether all are planned.
+
+    waits: another run works on this OUT; this one goes on when that one is done or dead.
+    """
 
     ended: int
     planned: int
     all_planned: bool
     failed: int
     eta_s: float | None
+    waits: bool = False
 
 
 class Executor(Protocol):
     """Runs workers until the desk is done; `each_tick` is called often, in the caller's thread."""
 
     def run(self, each_tick: Callable[[], None]) -> None: ...
+
+
+ExecutorOf = Callable[[Desk, WorkerSpec, int], Executor]  # the executor for a desk, with so many workers
 
 
 @dataclass(slots=True)
@@ -87,17 +96,18 @@ class _Planning:
 class Run:
     """A run of one OUT, from its first line of spec.json to its report."""
 
-    def __init__(self, request: RunRequest, settings: Settings) -> None:
+    def __init__(self, request: RunRequest, settings: Settings, executor_of: ExecutorOf) -> None:
         self._request = request
         self._settings = settings
+        self._executor_of = executor_of
         self._folder = RunFolder(store_of(request.out_uri).folder(request.out_uri))
         self._stop = threading.Event()
         self._planner = threading.Thread(target=self._plan, name="plan", daemon=True)
         self._planning = _Planning(first_open=0)
 
-    @property
-    def folder(self) -> RunFolder:
-        return self._folder
+    def finished_images(self) -> int:
+        """How many images are finished and kept in OUT."""
+        return self._images_in(set(self._folder.numbers("images")))
 
     def execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
         """Begins or resumes the run and works until it is done.
@@ -105,8 +115,16 @@ class Run:
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
-        clock = time.monotonic()
         self._begin()
+        self._wait_for_out(on_progress)
+        try:
+            return self._execute(on_progress)
+        finally:
+            self._folder.release()
+
+    def _execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
+        clock = time.monotonic()
+        self._put_in_force()
         attempt = self._attempt(datetime.now(UTC))
 
         def document(state: RunState, error: str | None = None) -> RunDocument:
@@ -130,7 +148,7 @@ class Run:
             if isinstance(error, OSError):
                 why = f"OUT: {error.strerror or error}. What is published is kept; the same command goes on."
             self._save_if_possible(lambda: document(RunState.FAILED, why))
-            if self._folder.read_json("spec.json") is None:
+            if self._was_taken_away():
                 why = f"OUT: {self._folder.uri} was taken away while the run went on. The same command begins it anew."
                 raise RunError(why) from error
             if isinstance(error, (OSError, ConfigError)):  # OUT or INPUT were in order when the run began
@@ -156,8 +174,21 @@ class Run:
             if first is None or not first.units:
                 raise ConfigError(f"INPUT: expected at least one image, found none in {request.source.uri}"
                                   + _skipped_words(first))
-        try:
+        with _while_beginning(self._folder):
             self._folder.begin(request.spec)
+
+    def _wait_for_out(self, on_progress: Callable[[Progress], None]) -> None:
+        """Waits until this run alone may work on OUT."""
+        while True:
+            with _while_beginning(self._folder):
+                if self._folder.claim():
+                    return
+            on_progress(Progress(0, 0, all_planned=False, failed=0, eta_s=None, waits=True))
+            time.sleep(_WAIT_FOR_OUT_S)
+
+    def _put_in_force(self) -> None:
+        request = self._request
+        with _while_beginning(self._folder):
             self._folder.tidy()
             there = self._folder.operating_points()
             wanted = request.point is not None and (request.point_was_asked or not there)
@@ -165,9 +196,6 @@ class Run:
                 self._folder.add_operating_point(_stamped(request.point))
             elif not there:
                 self._folder.put_json("bands.json", {"operating_points": []})
-        except OSError as error:
-            raise ConfigError(f"OUT: expected a folder that can be written, got {self._folder.uri}: "
-                              f"{error.strerror or error}") from error
 
     def _attempt(self, now: datetime) -> Attempt:
         before = left_document(self._folder)  # without one, the parts say what is done
@@ -183,7 +211,7 @@ class Run:
 
     def _work(self, on_progress: Callable[[Progress], None]) -> bool:
         """Works until every planned shard is published; whether there was anything to do."""
-        desk = Desk(self._folder, image_timeout_s=self._settings.image_timeout_s)
+        desk = Desk(image_timeout_s=self._settings.image_timeout_s)
         published = set(self._folder.numbers("images"))
         again = self._to_retry(published)
         already = self._images_in(published - again)
@@ -194,15 +222,18 @@ class Run:
             planning = self._planning
             if planning.error is not None:
                 raise planning.error
+            if not self._folder.claim():
+                raise RunError(f"OUT: another run has taken {self._folder.uri} over, as this one was not heard of for too "
+                               "long. What is published is kept; the same command follows that run.")
             complete = planning.complete  # read before the shards: what follows it is final
-            while planning.first_open <= planning.last_planned:
+            while planning.first_open <= planning.last_planned and desk.backlog < _BACKLOG:
                 shard = planning.first_open
                 planning.first_open += 1
                 if shard not in published:
                     desk.planned(shard)
                 elif shard in again:
                     desk.planned(shard, replace=True)
-            if complete:
+            if complete and planning.first_open > planning.last_planned:
                 desk.complete()
             on_progress(Progress(already + desk.ended, planning.units, complete, desk.counted[ImageStatus.FAILED],
                                  pace.eta_s(desk.ended, planning.units - already)))
@@ -212,7 +243,7 @@ class Run:
         each_tick()
         if desk.is_done:
             return False
-        self._executor(desk).run(each_tick)
+        self._executor_of(desk, self._worker_spec(), self._request.workers).run(each_tick)
         if again:
             self._folder.delete("retry.json")
         return True
@@ -227,47 +258,50 @@ class Run:
         """Published shards whose failed images are taken up again: asked for, or begun by a run that was cut off."""
         marked = set((self._folder.read_json("retry.json") or {}).get("shards", [])) & published
         if self._request.retry_failed:
-            marked |= {number for number in published if self._folder.unread(number)}
+            numbers = sorted(published)
+            unread = in_order(self._folder.unread, numbers, at_once=self._folder.in_flight)
+            marked |= {number for number, count in zip(numbers, unread, strict=True) if count}
         if marked:
             self._folder.put_json("retry.json", {"shards": sorted(marked)})
         return marked
 
-    def _executor(self, desk: Desk) -> Executor:
-        from segsvc.processes import Processes
-
-        request = self._request
-        spec = WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),
-                          model_digest=request.model.digest, runtime=request.runtime, threads=request.threads,
-                          lanes=request.threads + self._settings.lanes_extra,
-                          decode_limit_bytes=self._settings.decode_limit_bytes)
-        return Processes(desk, spec, workers=request.workers)
+    def _worker_spec(self) -> WorkerSpec:
+        request, lanes = self._request, self._request.threads + self._settings.lanes_extra
+        if request.runtime is Runtime.TORCH_CUDA:
+            lanes = max(lanes, self._settings.gpu_lanes)
+        return WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),
+                          model_origin=request.model.origin, model_digest=request.model.digest, runtime=request.runtime,
+                          threads=request.threads, lanes=lanes, decode_limit_bytes=self._settings.decode_limit_bytes)
 
     def _plan(self) -> None:
-        """Freezes the plan as the listing goes; where another run of the same OUT does so, follows it."""
+        """Freezes the plan as the listing goes, after what is frozen already."""
         try:
-            while not self._folder.claim(PLAN):
-                if self._follow() or self._stop.wait(_PLANNED_ELSEWHERE_S):
-                    return
-            if not self._follow():
-                last = self._planning.last_planned
-                for shard in self._shards(self._folder.planned(last) if last >= 0 else None):
+            last = self._frozen()
+            if last is not None:
+                self._tell(last)
+            if last is None or not last.is_last:
+                for shard in in_order(self._freeze, self._shards(last), at_once=self._folder.in_flight):
                     if self._stop.is_set():
                         return
-                    self._folder.publish_plan(shard)
                     self._tell(shard)
-            self._folder.release(PLAN)
         except BaseException as error:  # handed to the run's own thread, which raises it
             self._planning.error = error
 
-    def _follow(self) -> bool:
-        """Takes over what is planned; whether that is all."""
+    def _freeze(self, shard: Shard) -> Shard:
+        self._folder.publish_plan(shard)
+        return shard
+
+    def _frozen(self) -> Shard | None:
+        """The last shard of the plan so far. Parts are put several at once, so a kill may leave a gap: what lies beyond
+        it was never worked on and is planned anew."""
         numbers = self._folder.numbers("plan")
-        if numbers != list(range(len(numbers))):
-            raise RunError(f"{self._folder.uri}/plan: expected parts 0 to {len(numbers) - 1}, some are missing")
-        last = self._folder.planned(numbers[-1]) if numbers else None
-        if last is not None:
-            self._tell(last)
-        return last is not None and last.is_last
+        whole = next((place for place, number in enumerate(numbers) if place != number), len(numbers))
+        if any(number >= whole for number in self._folder.numbers("images")):
+            raise RunError(f"{self._folder.uri}/plan: expected a part for every shard that is published, part {whole} is "
+                           "missing")
+        for number in numbers[whole:]:
+            self._folder.delete(part_name("plan", number))
+        return self._folder.planned(whole - 1) if whole else None
 
     def _tell(self, shard: Shard) -> None:
         planning = self._planning
@@ -289,9 +323,15 @@ class Run:
     def _save(self, document: RunDocument) -> None:
         self._folder.put_json("run.json", document.model_dump(mode="json"))
 
+    def _was_taken_away(self) -> bool:
+        try:
+            return self._folder.read_json("spec.json") is None
+        except (OSError, SegsvcError):  # it cannot be asked
+            return False
+
     def _save_if_possible(self, document: Callable[[], RunDocument]) -> None:
         try:
-            if self._folder.read_json("spec.json") is not None:  # else OUT was taken away: nothing is put there again
+            if not self._was_taken_away():  # nothing is put there again
                 self._save(document())
         except (OSError, SegsvcError):  # OUT itself fails: the error that led here says so
             return
@@ -313,6 +353,16 @@ class _Pace:
         return max(0.0, (planned - ended) * (now - since) / (ended - already))
 
 
+@contextmanager
+def _while_beginning(folder: RunFolder) -> Iterator[None]:
+    """Turns a disk's refusal into ConfigError: no work was begun."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"OUT: expected a folder that can be written, got {folder.uri}: {error.strerror or error}"
+                          ) from error
+
+
 def _stamped(point: OperatingPoint) -> OperatingPoint:
     """The point as it is put into force: a model's own has no time until then."""
     return point if point.set_at is not None else point.model_copy(update={"set_at": datetime.now(UTC)})
@@ -323,15 +373,3 @@ def _skipped_words(first: Shard | None) -> str:
         return ""
     counts = ", ".join(f"{count} {why.replace('_', ' ')}" for why, count in sorted(first.skipped.items()))
     return f" ({counts})"
-
-
-def by_hand(flag_at: float, accept_at: float | None, *, now: datetime) -> OperatingPoint:
-    """An operating point that a person set, for every class. Raises ConfigError where the two are out of order."""
-    if accept_at is not None and accept_at < flag_at:
-        raise ConfigError(f"--accept-at: expected at least --flag-at ({flag_at:g}), got {accept_at:g}")
-    try:
-        thresholds = ClassThresholds(flag_at=flag_at, accept_at=accept_at)
-    except ValidationError as error:
-        raise ConfigError(f"--flag-at/--accept-at: {describe(error)}") from error
-    return OperatingPoint(basis=Basis.BY_HAND, classes={"*": thresholds}, set_at=now)
-

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 import platformdirs
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -30,6 +30,32 @@ class RuntimeChoice(StrEnum):
     TORCH_CUDA = "torch-cuda"
 
 
+class S3Encryption(StrEnum):
+    """How the server encrypts what is put."""
+
+    AES256 = "AES256"
+    KMS = "aws:kms"
+
+
+class S3Settings(BaseModel):
+    """How buckets are reached; what stays unset is left to AWS_* variables, profiles and the SDK's own chain."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint_url: str | None = Field(default=None, description="of a store that is not Amazon's: http(s)://host[:port]")
+    region: str | None = Field(default=None, description="where the bucket is; another one is found out and followed")
+    path_style: bool | None = Field(
+        default=None, description="host/bucket/key, not bucket.host/key; by default where the endpoint is not Amazon's")
+    requester_pays: bool = Field(default=False, description="this account pays for its requests")
+    sse: S3Encryption | None = Field(default=None, description="how the server encrypts what a run writes")
+    sse_kms_key_id: str | None = Field(default=None, description="the key for aws:kms")
+    anonymous: bool = Field(default=False, description="requests are not signed: for public buckets")
+    in_flight: Annotated[int, Field(ge=1, le=1024)] = Field(default=64, description="images that are fetched at once")
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(default=10, description="how often a request is tried")
+    connect_timeout_s: Annotated[float, Field(gt=0)] = Field(default=10.0, description="to reach the store")
+    read_timeout_s: Annotated[float, Field(gt=0)] = Field(default=60.0, description="without a byte of the answer")
+
+
 def _user_data(folder: str) -> Path:
     return Path(platformdirs.user_data_dir("segsvc")) / folder
 
@@ -42,7 +68,7 @@ def _config_file() -> Path:
 class Settings(BaseSettings):
     """What may be set for all commands: by environment (`SEGSVC_` before the name) or in `segsvc.toml`."""
 
-    model_config = SettingsConfigDict(env_prefix="SEGSVC_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SEGSVC_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
     models_dir: Path = Field(default_factory=lambda: _user_data("models"), description="folder of the user's models")
     assets_dir: Path = Field(default_factory=lambda: _user_data("assets"), description="folder of fetched files")
@@ -55,6 +81,16 @@ class Settings(BaseSettings):
         default=3600.0, description="an image that takes longer counts as one that killed its worker")
     lanes_extra: Annotated[int, Field(ge=1)] = Field(
         default=1, description="images that are read and merged ahead while the model uses all threads")
+    s3: S3Settings = Field(default=S3Settings(), description="how buckets are reached")
+    s3_buckets: dict[str, S3Settings] = Field(default={}, description="the same for one bucket, over what `s3` says")
+
+    def s3_of(self, bucket: str) -> S3Settings:
+        """How that bucket is reached."""
+        own = self.s3_buckets.get(bucket)
+        return self.s3 if own is None else self.s3.model_copy(
+            update={name: getattr(own, name) for name in own.model_fields_set})
+    gpu_lanes: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="images that are read, decoded and merged at once beside a GPU")
 
     @classmethod
     def settings_customise_sources(

@@ -19,12 +19,12 @@ MOST_LINES = 400
 # The floors, from the ground up. A module imports from its own floor and from those below.
 FLOORS = (
     ("types", "errors"),
-    ("card", "settings", "plugins", "tables", "documents", "imaging", "quality"),
+    ("card", "settings", "plugins", "tables", "documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded"),
-    ("worker", "plan", "results", "claims"),
+    ("worker", "plan", "manifests", "inventory", "results", "claims"),
     ("runner", "processes", "report", "report_charts", "run_report", "summary", "exporting", "estimate", "diagnosis",
-     "ledger", "training", "packages", "assets"),
+     "asking", "converting", "ledger", "training", "packages", "assets"),
     ("jobs",),
     ("review_ui",),
     ("cli",),
@@ -42,8 +42,8 @@ HOMES = {
     "openvino": ("segsvc.models.",),
     "numba": ("segsvc.imaging.",),
     "llvmlite": ("segsvc.imaging.",),
-    "boto3": ("segsvc.stores.s3", "jobs.s3_events"),
-    "botocore": ("segsvc.stores.s3", "jobs.s3_events"),
+    "boto3": ("segsvc.stores.s3", "segsvc.stores.s3_endpoint", "jobs.s3_events"),
+    "botocore": ("segsvc.stores.s3", "segsvc.stores.s3_endpoint", "jobs.s3_events"),
     "ray": ("jobs.",),
     "fastapi": ("jobs.api", "review_ui."),
     "starlette": ("jobs.api", "review_ui."),
@@ -186,7 +186,9 @@ def test_plugin_files_never_import_each_other() -> None:
         for name, line in imported(module, executed=False):
             if not ours(name):
                 continue
-            other_kind = room_of(name) in kinds and room_of(name) != module.room
+            # what plugins of a kind share may open a store by its URI, as anyone may: by segsvc.stores, no plugin itself
+            shared = not is_plugin(module.name) and name.startswith("segsvc.stores") and not is_plugin(name)
+            other_kind = room_of(name) in kinds and room_of(name) != module.room and not shared
             other_plugin = is_plugin(name) and name != module.name
             if other_kind or other_plugin:
                 wrong.append(f"{module.path.relative_to(ROOT)}:{line} imports {name}")
@@ -268,7 +270,7 @@ def test_nothing_is_validated_by_assert() -> None:
 def test_only_the_command_line_prints() -> None:
     wrong = [f"{module.path.relative_to(ROOT)}:{node.lineno}" for module in modules() for node in ast.walk(module.tree)
              if isinstance(node, ast.Call) and named_call(node) in ("print", "sys.stdout.write", "sys.stderr.write")
-             and module.room not in ("cli", "training")]
+             and module.room not in ("cli", "training") and module.name != "jobs.batch"]  # which prints run.json
     assert wrong == []
 
 
@@ -287,7 +289,8 @@ def test_modules_are_nouns_and_say_what_they_are() -> None:
 def test_only_one_unit_of_work_and_the_edges_catch_everything() -> None:
     """A broad `except` hides faults: it stands where one image, one plugin or one command is held off from the rest,
     where a thread hands its error to another, and where a model is tried that may not convert."""
-    allowed = {"segsvc.worker", "segsvc.cli.main", "segsvc.runner", "segsvc.plugins", "segsvc.models.openvino_runtime"}
+    allowed = {"segsvc.worker", "segsvc.cli.main", "segsvc.runner", "segsvc.plugins", "segsvc.models.openvino_runtime",
+               "segsvc.stores.s3_listing"}
     wrong = [f"{module.path.relative_to(ROOT)}:{node.lineno}" for module in modules() for node in ast.walk(module.tree)
              if isinstance(node, ast.ExceptHandler)
              and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))

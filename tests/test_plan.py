@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from segsvc.errors import ConfigError
@@ -16,15 +15,13 @@ from segsvc.plan import Input, InputKind, Shard, listing, read_input, shards
 from segsvc.stores import Skip
 from segsvc.stores.file import to_path, to_uri
 from segsvc.types import ImageRef
+from tests.listings import assert_resumes_anywhere, bucket_in_memory, entries, make, planned, skipped
 
 
-def make(folder: Path, *names: str | bytes) -> Path:
-    """Files of those names, each with its name in it."""
-    for name in names:
-        path = os.path.join(os.fsencode(folder), os.fsencode(name))  # noqa: PTH118 (names of any bytes)
-        Path(os.fsdecode(path)).parent.mkdir(parents=True, exist_ok=True)
-        Path(os.fsdecode(path)).write_bytes(os.fsencode(name))
-    return folder
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with bucket_in_memory(monkeypatch) as store:
+        yield store
 
 
 def relative(source: Input, folder: Path, *, exclude: str | None = None) -> list[bytes]:
@@ -32,30 +29,6 @@ def relative(source: Input, folder: Path, *, exclude: str | None = None) -> list
     root = os.fsencode(folder) + b"/"
     return [to_path(entry.found.uri).removeprefix(root) for entry in listing(source, exclude=exclude)
             if isinstance(entry.found, ImageRef)]
-
-
-def skipped(source: Input, *, exclude: str | None = None) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for entry in listing(source, exclude=exclude):
-        if isinstance(entry.found, Skip):
-            found[entry.found.value] = found.get(entry.found.value, 0) + 1
-    return found
-
-
-def planned(source: Input, *, size: int = 2, limit: int | None = None, exclude: str | None = None) -> list[Shard]:
-    return list(shards(source, shard_size=size, limit=limit, exclude=exclude))
-
-
-def assert_resumes_anywhere(source: Input, *, size: int = 2, limit: int | None = None, exclude: str | None = None) -> None:
-    """However many shards were planned before, what is planned after them is the same."""
-    whole = planned(source, size=size, limit=limit, exclude=exclude)
-    assert [shard.number for shard in whole] == list(range(len(whole)))
-    assert [shard.is_last for shard in whole] == [False] * (len(whole) - 1) + [True]
-    ordinals = [unit.ordinal for shard in whole for unit in shard.units]
-    assert ordinals == list(range(len(ordinals)))
-    for at, shard in enumerate(whole[:-1]):
-        rest = list(shards(source, shard_size=size, limit=limit, exclude=exclude, after=shard))
-        assert rest == whole[at + 1:]
 
 
 # -- folders ---------------------------------------------------------------------------------------------------------
@@ -253,96 +226,107 @@ def test_what_a_run_writes_below_a_glob_does_not_change_its_plan(tmp_path: Path,
     assert [len(shard.units) for shard in before] == [2, 1]
 
 
-# -- manifests -------------------------------------------------------------------------------------------------------
+# -- buckets ---------------------------------------------------------------------------------------------------------
 
 
-def entries(source: Input) -> list[ImageRef]:
-    return [entry.found for entry in listing(source) if isinstance(entry.found, ImageRef)]
+KEYS = ["a/1.jpg", "a/2.png", "a/.hidden/3.jpg", "a/b/4.jpg", "a/b/c/5.jpg", "a/b/notes.txt", "a/x1.jpg", "a/x2.jpg",
+        "a/xs/6.jpg", "a/é.jpg", "a//7.jpg", "a/b/", "a/.8.jpg", "ab/9.jpg", "b/new\nline.jpg", "b/list.csv",
+        "b/data.json", "[1].jpg"]
 
 
-def write_manifest(folder: Path, ending: str, rows: list[dict[str, str]]) -> Path:
-    path = folder / f"list{ending}"
-    if ending == ".csv":
-        import csv
-
-        with path.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    elif ending == ".jsonl":
-        path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8-sig")
-    else:
-        pq.write_table(pa.Table.from_pylist(rows), path)
-    return path
+def keys(source: Input, *, exclude: str | None = None) -> list[str]:
+    return [each.uri.removeprefix("bucket://in/") for each in entries(source, exclude=exclude)]
 
 
-@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
-def test_a_manifest_gives_its_rows_in_its_own_order_with_their_columns_and_group(tmp_path: Path, ending: str) -> None:
-    make(tmp_path, "b.png", "sub/a b.png", "c%41.png")
-    rows = [{"uri": "sub/a b.png", "group": "p1", "street": 'Oak, "long"\nroad'},
-            {"uri": "b.png", "group": "", "street": "Elm"},
-            {"uri": to_uri(os.fsencode(tmp_path / "sub" / "a b.png")), "group": "p1", "street": "ümlaut"},
-            {"uri": str(tmp_path / "c%41.png"), "group": "p2", "street": ""},
-            {"uri": "gone.png", "group": "p2", "street": "x"}, {"uri": "", "group": "p3", "street": "y"}]
-    source = read_input(str(write_manifest(tmp_path, ending, rows)))
-    assert source.kind is InputKind.MANIFEST
-    found = entries(source)
-    assert [(each.group, dict(each.meta)) for each in found] == [
-        (row["group"] or None, {"street": row["street"]}) for row in rows]
-    assert [to_path(each.uri).rsplit(b"/", 1)[1] for each in found[:5]] == [
-        b"a b.png", b"b.png", b"a b.png", b"c%41.png", b"gone.png"]
-    assert found[0].image_id == found[2].image_id
-    assert [each.version == "missing" for each in found] == [False, False, False, False, True, True]
-    assert found[5].uri == ""
+def fill(store: Any, names: list[str] = KEYS) -> None:
+    for name in names:
+        store.put(f"bucket://in/{name}", name.encode())
+
+
+def test_a_prefix_of_a_bucket_is_a_listing_and_goes_on_after_any_key(bucket: Any) -> None:
+    fill(bucket)
+    source = read_input("bucket://in/a")
+    assert source == Input(InputKind.LISTING, "bucket://in/a")
+    assert keys(source) == sorted(name for name in KEYS if name.startswith("a/") and name[-4:] in (".jpg", ".png")
+                                  and "/." not in name)
     assert_resumes_anywhere(source, size=1)
-    assert_resumes_anywhere(source, size=4)
+    assert read_input("bucket://in/a/1.jpg").kind is InputKind.LISTING
+    assert bucket.found == []
 
 
-@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
-def test_a_manifest_without_uris_is_refused_with_the_columns_it_has(tmp_path: Path, ending: str) -> None:
-    path = write_manifest(tmp_path, ending, [{"url": "a.png", "street": "Elm"}])
-    with pytest.raises(ConfigError, match="expected a column 'uri', got url, street"):
-        planned(read_input(str(path)))
+@pytest.mark.parametrize(("pattern", "expected"), [
+    ("a/*.jpg", ["a/1.jpg", "a/x1.jpg", "a/x2.jpg", "a/é.jpg"]), ("a/x?.jpg", ["a/x1.jpg", "a/x2.jpg"]),
+    ("a/[!x]*.jpg", ["a/1.jpg", "a/é.jpg"]), ("a/[x-z]*", ["a/x1.jpg", "a/x2.jpg"]),
+    ("a/*/*.jpg", ["a/b/4.jpg", "a/xs/6.jpg"]),
+    ("a/**/*.jpg", ["a//7.jpg", "a/1.jpg", "a/b/4.jpg", "a/b/c/5.jpg", "a/x1.jpg", "a/x2.jpg", "a/xs/6.jpg", "a/é.jpg"]),
+    ("**/[0-9].jpg", ["a//7.jpg", "a/1.jpg", "a/b/4.jpg", "a/b/c/5.jpg", "a/xs/6.jpg", "ab/9.jpg"]),
+    ("a*/9*", ["ab/9.jpg"]), ("*.jpg", ["[1].jpg"]), ("a/b/**", ["a/b/4.jpg", "a/b/c/5.jpg"]),
+    ("b/new*line.jpg", ["b/new\nline.jpg"]), ("a/.hidden/*", ["a/.hidden/3.jpg"]), ("a/.*.jpg", []), ("c/*", []),
+    ("a/[", []), ("a/b.?pg", [])])
+def test_a_glob_over_a_bucket_is_matched_like_a_path(bucket: Any, pattern: str, expected: list[str]) -> None:
+    fill(bucket)
+    source = read_input(f"bucket://in/{pattern}")
+    assert source == Input(InputKind.GLOB, f"bucket://in/{pattern}")
+    assert keys(source) == expected
+    if expected:
+        assert_resumes_anywhere(source, size=1)
 
 
-def test_rows_that_name_documents_are_passed_over_and_counted(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "notes.txt")
-    path = write_manifest(tmp_path, ".csv", [{"uri": "notes.txt"}, {"uri": "a.png"}, {"uri": "file:///b.json"}])
-    assert skipped(read_input(str(path))) == {"not_an_image_by_its_ending": 2}
-    assert_resumes_anywhere(read_input(str(path)), size=1)
+@pytest.mark.parametrize("by_folders", [False, True])
+def test_a_glob_over_a_bucket_finds_all_whether_keys_are_ordered_by_their_bytes_or_by_folders(bucket: Any,
+                                                                                              by_folders: bool) -> None:
+    fill(bucket, ["p/x/0.jpg", "p/x-1.jpg", "p/x-2/3.jpg", "p/x.jpg", "p/y.jpg", "p/w/4.jpg", "p/x-.jpg"])
+    bucket.by_folders = by_folders
+    for pattern, expected in (("p/x-*", {"p/x-1.jpg", "p/x-.jpg"}), ("p/x*/*", {"p/x/0.jpg", "p/x-2/3.jpg"}),
+                              ("p/x.*", {"p/x.jpg"}), ("p/x/?.jpg", {"p/x/0.jpg"}),
+                              ("p/[w-y]/*", {"p/w/4.jpg", "p/x/0.jpg"})):
+        assert set(keys(read_input(f"bucket://in/{pattern}"))) == expected
+        assert_resumes_anywhere(read_input(f"bucket://in/{pattern}"), size=1)
 
 
-def test_a_table_with_a_nameless_column_as_pandas_writes_its_index_is_read(tmp_path: Path) -> None:
-    (tmp_path / "list.csv").write_text(",uri,street\n0,a.png,Elm\n1,b.png,Oak\n")
-    assert [dict(each.meta) for each in entries(read_input(str(tmp_path / "list.csv")))] == [
-        {"": "0", "street": "Elm"}, {"": "1", "street": "Oak"}]
+def test_a_glob_over_a_bucket_counts_what_it_names_and_passes_over_the_runs_own_output(bucket: Any) -> None:
+    fill(bucket)
+    assert skipped(read_input("bucket://in/**")) == {"not_an_image_by_its_ending": 3}
+    assert keys(read_input("bucket://in/a/x*/*"), exclude="bucket://in/a/xs") == []
 
 
-def test_values_of_other_types_are_carried_as_text_and_nothing_as_nothing(tmp_path: Path) -> None:
-    (tmp_path / "list.jsonl").write_text('{"uri": "a.png", "n": 3, "x": 1.5, "ok": true, "none": null, "tags": ["a", 1]}\n')
-    (one,) = entries(read_input(str(tmp_path / "list.jsonl")))
-    assert dict(one.meta) == {"n": "3", "x": "1.5", "ok": "true", "tags": '["a", 1]'}
+def test_keys_that_have_magic_characters_in_them_are_what_they_say(bucket: Any) -> None:
+    fill(bucket)
+    assert keys(read_input("bucket://in/[1].jpg")) == ["[1].jpg"]
+    assert read_input("bucket://in/[1]").kind is InputKind.LISTING
+    assert read_input("bucket://in/[2]").kind is InputKind.GLOB
 
 
-@pytest.mark.parametrize(("name", "content", "said"), [
-    ("list.csv", b"", "got no column"), ("list.csv", b"uri\na.png,b\n", "line 2: expected 1 fields, got more"),
-    ("list.csv", b"uri\n\xff.png\n", "expected a .csv table"), ("list.jsonl", b"{\n", "line 1: expected a JSON object, got"),
-    ("list.jsonl", b'{"uri": "a"}\n[1]\n', "line 2: expected a JSON object"),
-    ("list.jsonl", b'{"uri": "\\ud800"}\n', "line 1"),
-    ("list.jsonl", b"[" * 100_000, "line 1"), ("list.parquet", b"PAR1 and no more", "expected a .parquet table"),
-    ("list.parquet", b"", "expected a .parquet table")])
-def test_a_damaged_manifest_is_refused_with_the_line_that_is_wrong(tmp_path: Path, name: str, content: bytes,
-                                                                   said: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ConfigError) as caught:
-        planned(read_input(str(tmp_path / name)))
-    assert f"manifest {name}" in str(caught.value)
-    assert said in str(caught.value)
+@pytest.mark.parametrize(("uri", "said"), [
+    ("bucket://i*/a", r"expected a bucket by its name before the first of \*\?\[, got 'bucket://i\*/a'"),
+    ("bucket://in/[z-a].jpg", r"expected a glob, got 'bucket://in/\[z-a\].jpg' \(bad character range")])
+def test_what_is_no_glob_over_a_bucket_is_refused(bucket: Any, uri: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        planned(read_input(uri))
 
 
-def test_a_uri_with_a_nul_is_an_image_that_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "list.jsonl").write_text('{"uri": "a\\u0000.png"}\n{"uri": "file:///a%00.png"}\n')
-    assert [each.version for each in entries(read_input(str(tmp_path / "list.jsonl")))] == ["missing", "missing"]
+def test_a_glob_over_a_bucket_looks_at_no_key_that_cannot_match(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(bucket)
+    seen = []
+    listed = bucket.list
+
+    def list_and_note(*arguments: Any, **named: Any) -> Iterator[Any]:
+        for entry in listed(*arguments, **named):
+            seen.append(entry.cursor)
+            yield entry
+
+    monkeypatch.setattr(bucket, "list", list_and_note)
+    assert keys(Input(InputKind.GLOB, "bucket://in/a/x?.jpg")) == ["a/x1.jpg", "a/x2.jpg"]
+    assert seen == ["a/x1.jpg", "a/x2.jpg", "a/xs/6.jpg", "a/é.jpg"]
+
+
+def test_a_table_or_json_that_is_not_there_is_a_prefix(bucket: Any) -> None:
+    fill(bucket, ["b/list.csv/1.jpg", "b/data.json", "b/manifest.json"])
+    for name, kind in (("b/list.csv", InputKind.LISTING), ("b/data.json", InputKind.LISTING),
+                       ("b/manifest.json", InputKind.LISTING)):
+        assert read_input(f"bucket://in/{name}").kind is kind
+    bucket.put("bucket://in/b/list.csv", b"uri\n1.jpg\n")
+    assert read_input("bucket://in/b/list.csv").kind is InputKind.MANIFEST
 
 
 # -- shards ----------------------------------------------------------------------------------------------------------

@@ -85,13 +85,16 @@ def test_parts_are_the_same_bytes_whoever_makes_them_but_for_the_timings(tmp_pat
 
 def test_a_published_shard_stays_as_it_is_unless_it_is_replaced(tmp_path: Path) -> None:
     folder = run_folder(tmp_path)
-    assert not folder.is_published(0)
+    assert folder.tag(0) is None
     folder.publish(0, rows(read("a", candidate())))
     before = parts_of(tmp_path)
     folder.publish(0, rows(read("a")))
     assert parts_of(tmp_path) == before
-    assert folder.is_published(0)
-    folder.publish(0, rows(read("a")), replace=True)
+    tag = folder.tag(0)
+    assert tag is not None
+    folder.publish(0, rows(read("a")), replacing="another version")
+    assert folder.tag(0) == tag
+    folder.publish(0, rows(read("a")), replacing=tag)
     assert folder.part("images", 0)["status"].to_pylist() == ["empty"]
     assert folder.part("candidates", 0).num_rows == 0
 
@@ -186,7 +189,7 @@ def test_the_rows_of_images_that_were_read_are_kept_and_those_of_failed_ones_are
     kept = folder.kept_rows(0)
     assert kept[1] is None
     before = parts_of(tmp_path)
-    folder.publish(0, [row or made[at] for at, row in enumerate(kept)], replace=True)
+    folder.publish(0, [row or made[at] for at, row in enumerate(kept)], replacing=folder.tag(0))
     assert parts_of(tmp_path)["images/part-00000.parquet"] == before["images/part-00000.parquet"]
     assert parts_of(tmp_path)["candidates/part-00000.parquet"] == before["candidates/part-00000.parquet"]
 
@@ -199,7 +202,7 @@ def test_an_image_that_a_manifest_names_twice_keeps_its_candidates_once_each_and
     kept = folder.kept_rows(0)
     assert [len(row.candidates) if row is not None else None for row in kept] == [2, None, 2]
     before = parts_of(tmp_path)
-    folder.publish(0, [row or made[at] for at, row in enumerate(kept)], replace=True)
+    folder.publish(0, [row or made[at] for at, row in enumerate(kept)], replacing=folder.tag(0))
     assert parts_of(tmp_path)["candidates/part-00000.parquet"] == before["candidates/part-00000.parquet"]
     assert sum(folder.part("timings", 0)["seconds"].to_pylist()) == pytest.approx(2 * 0.75 + 0.125)
 

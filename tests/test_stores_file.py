@@ -172,28 +172,46 @@ def test_what_writers_left_that_died_is_swept_away_and_nothing_else(tmp_path: Pa
     assert sorted(path.name for path in tmp_path.rglob("*")) == [".other", "images", "part"]
 
 
-def _try_claims(path: str, numbers: list[int], answers: multiprocessing.SimpleQueue[list[bool]]) -> None:
+def _try_claim(path: str, answers: multiprocessing.SimpleQueue[bool], again: multiprocessing.SimpleQueue[bool]) -> None:
     place = FileFolder(os.fsencode(path))
-    answers.put([place.claim(number) for number in numbers])
+    answers.put(place.claim())
+    again.get()
+    answers.put(place.claim())
     signal.pause()
 
 
-def test_a_claim_holds_against_other_processes_until_its_own_ends_however_it_ends(tmp_path: Path) -> None:
+def test_a_claim_holds_against_other_processes_until_it_is_released_or_its_process_ends_however_it_ends(
+    tmp_path: Path,
+) -> None:
     place = folder(tmp_path)
-    assert place.claim(1)
-    assert place.claim(1 << 40)
+    assert place.claim()
+    assert place.claim()
     context = multiprocessing.get_context("spawn")
-    answers: multiprocessing.SimpleQueue[list[bool]] = context.SimpleQueue()
-    other = context.Process(target=_try_claims, args=(str(tmp_path), [1, 2, 1 << 40], answers), daemon=True)
+    answers: multiprocessing.SimpleQueue[bool] = context.SimpleQueue()
+    again: multiprocessing.SimpleQueue[bool] = context.SimpleQueue()
+    other = context.Process(target=_try_claim, args=(str(tmp_path), answers, again), daemon=True)
     other.start()
     try:
-        assert answers.get() == [False, True, False]
-        assert not place.claim(2)
-        assert place.claim(3)
-        assert other.pid is not None
+        assert not answers.get()
+        place.release()
+        again.put(True)
+        assert answers.get()
+        assert not place.claim()
     finally:
         other.kill()
         other.join()
-    assert place.claim(2)
-    place.release(2)
+    assert place.claim()
+    place.release()
     assert place.is_empty()
+
+
+def test_a_file_is_replaced_only_in_place_of_the_version_that_was_meant(tmp_path: Path) -> None:
+    place = folder(tmp_path)
+    assert place.tag("images/a") is None
+    assert not place.put("images/a", b"one", if_tag="anything")
+    assert place.put("images/a", b"one")
+    first = place.tag("images/a")
+    assert first is not None
+    assert place.put("images/a", b"second", if_tag=first)
+    assert not place.put("images/a", b"third", if_tag=first)
+    assert place.read("images/a") == b"second"

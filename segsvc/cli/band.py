@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from segsvc.asking import BandsAsked, operating_point
 from segsvc.card import OperatingPoint
-from segsvc.cli.bands import BandFlags, band_flags, operating_point
+from segsvc.cli.bands import band_flags
 from segsvc.cli.main import Exit
+from segsvc.cli.progress import say
 from segsvc.documents import BandDocument, RunDocument, RunState
 from segsvc.errors import ConfigError
 from segsvc.models.library import find_same_model
@@ -22,8 +24,8 @@ from segsvc.summary import band_counts, left_document, wording
 def command(out: str, recall: float | None, precision: float | None, flag_at: float | None, accept_at: float | None,
             as_json: bool) -> int:
     """Put other bands in force for the run in OUT. Nothing is computed again; the earlier ones stay on record."""
-    flags = BandFlags(recall, precision, flag_at, accept_at)
-    if flags.is_empty:
+    bands = BandsAsked(recall, precision, flag_at, accept_at)
+    if bands.is_empty:
         raise click.UsageError("expected --recall R [--precision P] or --flag-at S [--accept-at S], got no bands",
                                click.get_current_context())
     folder = RunFolder(store_of(out).folder(out))
@@ -33,7 +35,7 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
         state = before.state.value if before is not None else "without run.json"
         raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
                           "again; it takes --flag-at and --accept-at too.")
-    point = operating_point(flags, find_same_model(run.spec.model, run.spec.model_digest))
+    point = operating_point(bands, find_same_model(run.spec.model, run.spec.model_digest), say)
     if point is None:
         raise ConfigError("bands: expected --flag-at S, got none")
     document = put_in_force(folder, point, before)

@@ -6,15 +6,12 @@ from pathlib import Path
 
 import click
 
+from segsvc.asking import Asked, Place, request_of
 from segsvc.assets import demo_images
-from segsvc.cli.converting import ready_runtime
 from segsvc.cli.main import Exit
-from segsvc.cli.run import execute, show_run, spread_cores
-from segsvc.models.library import find_model
-from segsvc.plan import read_input
-from segsvc.runner import RunRequest
+from segsvc.cli.progress import say
+from segsvc.cli.run import execute, inline, show_run
 from segsvc.settings import settings
-from segsvc.stores import store_of
 
 
 @click.command("demo")
@@ -28,16 +25,9 @@ def command(out: str, no_serve: bool) -> int:
     codes = []
     for model_name, place in (("nuclei", Path(out)), ("imagenet", Path(out) / "imagenet")):
         folder = demo_images(settings().assets_dir, model_name)
-        model = find_model(model_name)
-        model.check_weights()
-        chosen = ready_runtime(model, settings().runtime)
-        workers, threads = spread_cores(None, None)
-        click.echo(f"{model_name}: {model.card.description}")
-        document = execute(RunRequest(
-            source=read_input(str(folder)), model=model, runtime=chosen.runtime,
-            out_uri=store_of(str(place)).folder(str(place)).uri, point=model.operating_point, workers=workers,
-            threads=threads))
-        codes.append(show_run(document, as_json=False))
+        request = request_of(Asked(input=str(folder), model=model_name, out=str(place)), Place(), say)
+        click.echo(f"{model_name}: {request.model.card.description}")
+        codes.append(show_run(execute(request, inline), as_json=False))
         click.echo("")
     if not no_serve:
         click.echo("The review page is not part of this version: look at the reports above.", err=True)

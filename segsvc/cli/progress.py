@@ -36,6 +36,11 @@ class ProgressDisplay:
             click.echo("\r\x1b[K", nl=False, err=True)
 
 
+def say(text: str) -> None:
+    """A line on stderr, beside what a command prints."""
+    click.echo(text, err=True)
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: less than 1 s, 42 s, 3 min 5 s, 2 h 10 min."""
     whole = round(seconds)
@@ -49,6 +54,8 @@ def duration(seconds: float) -> str:
 
 
 def _line(progress: Progress) -> str:
+    if progress.waits:
+        return "another run works on this OUT; this one goes on when that one is done"
     images = "images" if progress.all_planned else "images planned so far"
     left = f", about {duration(progress.eta_s)} left" if progress.eta_s is not None and progress.all_planned else ""
     failed = f", {progress.failed} failed" if progress.failed else ""

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
+from typing import Any
 
 import click
+from pydantic import ValidationError
 
-from segsvc.cli.bands import BandFlags, band_flags, operating_point
-from segsvc.cli.converting import ready_runtime
+from segsvc.asking import Asked, Place, look_up, request_of
+from segsvc.card import describe
+from segsvc.claims import Desk, WorkerSpec
+from segsvc.cli.bands import band_flags
 from segsvc.cli.main import Exit, Interrupted
-from segsvc.cli.progress import ProgressDisplay, duration
+from segsvc.cli.progress import ProgressDisplay, duration, say
 from segsvc.documents import DryRunDocument, RunDocument
-from segsvc.errors import SegsvcError
-from segsvc.loaded import available_cores
-from segsvc.models.library import find_model
-from segsvc.plan import read_input
-from segsvc.results import RunFolder
-from segsvc.runner import DEFAULT_SHARD_SIZE, ExecutorName, Run, RunRequest
+from segsvc.errors import ConfigError, SegsvcError
+from segsvc.processes import Processes
+from segsvc.runner import DEFAULT_SHARD_SIZE, Executor, ExecutorName, ExecutorOf, Run, RunRequest
 from segsvc.settings import RuntimeChoice, settings
-from segsvc.stores import store_of
-
-_CORES_PER_WORKER = 8  # beyond, one process's threads wait for each other
+from segsvc.types import Runtime
 
 
 @click.command("run")
@@ -29,7 +27,7 @@ _CORES_PER_WORKER = 8  # beyond, one process's threads wait for each other
 @click.option("--model", "model_name", required=True, help="A model's name or folder; `segsvc models list` shows them.")
 @click.option("--out", required=True, help="The run's folder. An earlier run of the same command is resumed.")
 @click.option("--executor", type=click.Choice([name.value for name in ExecutorName]), default=ExecutorName.INLINE.value,
-              show_default=True, help="Where the work is done: inline is this machine.")
+              show_default=True, help="inline: this machine. ray: the cluster at RAY_ADDRESS, else a local one.")
 @click.option("--workers", type=click.IntRange(1), help="Worker processes. [default: by the number of cores]")
 @click.option("--threads", type=click.IntRange(1), help="Threads of each worker. [default: all cores between them]")
 @click.option("--runtime", type=click.Choice([choice.value for choice in RuntimeChoice]),
@@ -49,50 +47,57 @@ def command(source: str, model_name: str, out: str, executor: str, workers: int 
 
     The same command on the same OUT resumes it; finished shards are not done again.
     """
-    model = find_model(model_name)
-    flags = BandFlags(recall, precision, flag_at, accept_at)
-    point = operating_point(flags, model)
-    given = read_input(source)
-    model.check_weights()
-    choice = RuntimeChoice(runtime) if runtime is not None else settings().runtime
-    worker_count, thread_count = spread_cores(workers, threads)
+    asked = _asked(input=source, model=model_name, out=out, recall=recall, precision=precision, flag_at=flag_at,
+                   accept_at=accept_at, limit=limit, shard_size=shard_size, workers=workers, threads=threads,
+                   runtime=RuntimeChoice(runtime) if runtime is not None else None, retry_failed=retry_failed)
     if dry_run:
-        from segsvc.estimate import estimate
+        return _show_estimate(_estimate(asked), as_json=as_json)
+    if executor == ExecutorName.RAY.value:
+        from jobs.batch import connected  # loads Ray
 
-        return _show_estimate(estimate(given, model, runtime=lambda: ready_runtime(model, choice).runtime, limit=limit,
-                                       out_uri=out, threads=worker_count * thread_count), as_json=as_json)
-    request = RunRequest(
-        source=given, model=model, runtime=ready_runtime(model, choice).runtime, out_uri=store_of(out).folder(out).uri,
-        point=point, point_was_asked=not flags.is_empty, limit=limit, shard_size=shard_size, workers=worker_count,
-        threads=thread_count, retry_failed=retry_failed)
-    return show_run(execute(request), as_json=as_json)
+        with connected(asked, say) as cluster:  # a Place with an executor; a local cluster ends with the block
+            return show_run(execute(request_of(asked, cluster, say), cluster.executor), as_json=as_json)
+    return show_run(execute(request_of(asked, Place(), say), inline), as_json=as_json)
 
 
-def spread_cores(workers: int | None, threads: int | None) -> tuple[int, int]:
-    """Workers and threads of each: what was given, and for the rest all cores."""
-    cores = available_cores()
-    if workers is None:
-        workers = max(1, -(-cores // (threads or _CORES_PER_WORKER))) if threads is None or threads < cores else 1
-    return workers, threads if threads is not None else max(1, cores // workers)
+def _asked(**flags: Any) -> Asked:
+    try:
+        return Asked(**flags)
+    except ValidationError as error:
+        raise ConfigError(describe(error)) from error
 
 
-def execute(request: RunRequest) -> RunDocument:
+def _estimate(asked: Asked) -> DryRunDocument:
+    from segsvc.estimate import estimate
+
+    looked = look_up(asked, say)
+    workers, threads = Place().spread(asked.workers, asked.threads, Runtime.TORCH_CPU)
+    return estimate(looked.source, looked.model, runtime=lambda: Place().runtime(looked.model, looked.choice, say),
+                    limit=asked.limit, out_uri=asked.out, threads=workers * threads)
+
+
+def inline(desk: Desk, spec: WorkerSpec, workers: int) -> Executor:
+    """The executor of this machine."""
+    return Processes(desk, spec, workers=workers)
+
+
+def execute(request: RunRequest, executor_of: ExecutorOf) -> RunDocument:
     """The run, with its progress on stderr; an interruption says what is kept and how to go on."""
-    run = Run(request, settings())
+    run = Run(request, settings(), executor_of)
     display = ProgressDisplay()
     try:
         return run.execute(display)
     except KeyboardInterrupt as error:
-        kept = _finished_images(run.folder)
+        kept = _finished_images(run)
         raise Interrupted(f"{kept} images are finished and kept in {request.out_uri}.\n"
                           "The same command goes on from there.") from error
     finally:
         display.close()
 
 
-def _finished_images(folder: RunFolder) -> int:
+def _finished_images(run: Run) -> int:
     try:
-        return sum(folder.part("images", number, ["image_id"]).num_rows for number in folder.numbers("images"))
+        return run.finished_images()
     except (SegsvcError, OSError):  # OUT is gone
         return 0
 
@@ -103,16 +108,16 @@ def show_run(document: RunDocument, *, as_json: bool) -> int:
     if as_json:
         click.echo(document.model_dump_json(indent=2))
     else:
-        folder = Path(_local(document.out))
+        folder = _shown(document.out)
         click.echo(f"images      {images.listed} listed: {images.done} done, {images.empty} empty, {images.failed} failed, "
                    f"{images.quarantined} quarantined{_skipped(document.skipped)}")
         click.echo(f"candidates  {candidates.accepted} accepted, {candidates.review} for review, "
                    f"{candidates.rejected} rejected ({document.operating_point_wording})")
         click.echo(f"time        {duration(document.seconds)} with {document.workers} x {document.threads} threads, "
                    f"{document.spec.runtime.value}")
-        click.echo(f"report      {folder / 'report.html'}")
+        click.echo(f"report      {folder}/report.html")
         if images.failed or images.quarantined:
-            click.echo(f"failures    {folder / 'failures.jsonl'} says why; --retry-failed takes them up again")
+            click.echo(f"failures    {folder}/failures.jsonl says why; --retry-failed takes them up again")
     return Exit.SOME_FAILED if images.failed or images.quarantined else Exit.DONE
 
 
@@ -121,7 +126,7 @@ def _skipped(counts: Mapping[str, int]) -> str:
     return f" (skipped: {words})" if words else ""
 
 
-def _local(uri: str) -> str:
+def _shown(uri: str) -> str:
     from segsvc.stores.file import to_path
 
     return to_path(uri).decode("utf-8", "surrogateescape") if uri.startswith("file://") else uri

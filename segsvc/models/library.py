@@ -1,33 +1,42 @@
-"""Models as folders: found by name or path, their cards read, their weights held to their sha256."""
+"""Models as folders: found by name, path or URI, their cards read, their weights held to their sha256."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import tempfile
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
 from segsvc.card import ModelCard, OperatingPoint, describe
-from segsvc.errors import ConfigError, UnknownName
+from segsvc.errors import ConfigError, ImageError, UnknownName
 from segsvc.settings import settings
+from segsvc.stores import MISSING, store_of
+from segsvc.types import stable_id
 
 if TYPE_CHECKING:
     import torch
 
 PACKAGED = Path(__file__).parent.parent / "packaged_models"
 WEIGHTS = "model.safetensors"
+_FETCHED = (WEIGHTS, "operating_point.json", "metrics.json", "card.json")  # of a model in a store; the card last
 _Document = TypeVar("_Document", ModelCard, OperatingPoint)
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model's folder, its card and, where it has one, its operating point."""
+    """A model's folder, its card and, where it has one, its operating point.
+
+    origin: what it was asked for by: another machine may know it by that too.
+    """
 
     folder: Path
     card: ModelCard
     operating_point: OperatingPoint | None
+    origin: str = ""
 
     @property
     def name(self) -> str:
@@ -78,10 +87,16 @@ def _has_card(folder: Path) -> bool:
 
 
 def find_model(name: str) -> Model:
-    """The model of that name, or in that folder.
+    """The model of that name, in that folder, or below that URI of a store: it is copied into the cache then.
 
     Raises UnknownName with the known names, ConfigError where it is damaged.
     """
+    return replace(_find(name), origin=name)
+
+
+def _find(name: str) -> Model:
+    if "://" in name:
+        return read_model(_fetched(name))
     if "/" in name or name in (".", ".."):
         folder = Path(name)
         if not _has_card(folder):
@@ -93,6 +108,34 @@ def find_model(name: str) -> Model:
     if _has_card(Path(name)):
         return read_model(Path(name))
     raise UnknownName("model", name, model_names())
+
+
+def _fetched(uri: str) -> Path:
+    """The model's files in the cache, fetched where another version of them, or none, is there."""
+    store, uri = store_of(uri), uri.rstrip("/")
+    found = {name: store.find(f"{uri}/{name}") for name in _FETCHED}
+    if found["card.json"].version == MISSING:
+        raise ConfigError(f"model: expected a folder with card.json, got {uri!r}")
+    there = {name: ref for name, ref in found.items() if ref.version != MISSING}
+    place = settings().cache_dir / "models" / stable_id(uri, *(f"{name} {ref.version}" for name, ref in there.items()))
+    if _has_card(place):
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".fetching-", dir=place.parent) as temporary:
+            whole = Path(temporary, "whole")
+            whole.mkdir()
+            for name, ref in there.items():
+                with closing(store.open(ref)) as blob:
+                    (whole / name).write_bytes(blob.read_all())
+            with suppress(OSError):  # another process was quicker: the same files are there
+                whole.rename(place)
+    except ImageError as error:
+        raise ConfigError(f"model {uri}: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"cache_dir: expected a folder that can be written, got {place.parent}: {error.strerror}"
+                          ) from error
+    return place
 
 
 def find_same_model(name: str, digest: str) -> Model | None:

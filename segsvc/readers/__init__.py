@@ -7,6 +7,8 @@ A reader's PLUGIN has `name`, `endings` (lower case, with dot: what such files a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -53,3 +55,16 @@ def open_source(blob: Blob, limits: ReadLimits) -> Source:
     known = ", ".join(plugins.names(plugins.PluginKind.READER))
     raise ImageError(ImageErrorKind.UNSUPPORTED,
                      f"expected an image of a known format ({known}), got a file that starts with {head[:8]!r}")
+
+
+@contextmanager
+def opened(blob: Blob, limits: ReadLimits) -> Iterator[Source]:
+    """The image in `blob`, as long as the block lasts; then both are closed. Raises as `open_source`."""
+    try:
+        source = open_source(blob, limits)
+        try:
+            yield source
+        finally:
+            source.close()
+    finally:
+        blob.close()

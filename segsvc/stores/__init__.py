@@ -15,7 +15,9 @@ from segsvc import plugins
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.types import Blob, ImageRef
 
-NOT_PLUGINS: frozenset[str] = frozenset()
+NOT_PLUGINS = frozenset({"s3_blob", "s3_buckets", "s3_claim", "s3_client", "s3_endpoint", "s3_errors", "s3_folder",
+                         "s3_gate", "s3_http", "s3_listing", "s3_signing"})
+MISSING = "missing"  # the version of what is not there
 
 
 class Skip(StrEnum):
@@ -27,6 +29,7 @@ class Skip(StrEnum):
     CLOSED = "folder_without_permission"
     SPECIAL = "not_a_regular_file"
     OWN_OUTPUT = "the_run's_own_output"
+    OLD = "old_version_or_delete_marker"  # in an inventory
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +41,43 @@ class Listed:
 
 
 class PartFolder(Protocol):
-    """A place that holds named files, each there whole or not at all. Names are relative, with `/`."""
+    """A place that holds named files, each there whole or not at all. Names are relative, with `/`.
+
+    Where the place as a whole fails, methods raise StoreError, or OSError for a disk.
+    """
 
     @property
     def uri(self) -> str: ...
+    @property
+    def in_flight(self) -> int:
+        """How many reads and puts are worth having under way at once."""
+
     def read(self, name: str) -> bytes | None:
         """The bytes; None where there is no such file."""
 
-    def put(self, name: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Puts the whole file; with `if_absent` only where there is none. False where there was one."""
+    def tag(self, name: str) -> str | None:
+        """What tells this version of the file from others (an ETag); None where there is no such file."""
+
+    def put(self, name: str, data: bytes, *, if_absent: bool = False, if_tag: str | None = None) -> bool:
+        """Puts the whole file; with `if_absent` only where there is none, with `if_tag` only in place of that version.
+
+        False where that did not hold, and then nothing was put.
+        """
 
     def names(self, prefix: str) -> list[str]:
         """The names below `prefix/`, sorted."""
 
-    def delete(self, name: str) -> None: ...
-    def is_empty(self) -> bool: ...
-    def claim(self, number: int) -> bool:
-        """Whether this process alone may now work on that piece; until `release`, or until the process ends."""
+    def delete(self, name: str) -> None:
+        """Removes the file, if it is there."""
 
-    def release(self, number: int) -> None: ...
+    def is_empty(self) -> bool: ...
+    def claim(self) -> bool:
+        """Whether this process alone may work here now: until `release`, or until it ends, however it ends.
+
+        Asked again by its holder it stays true, or turns false where the claim was lost to another.
+        """
+
+    def release(self) -> None: ...
     def sweep(self) -> None:
         """Removes what writers that died have left."""
 
@@ -66,8 +87,14 @@ class Store(Protocol):
 
     @property
     def scheme(self) -> str: ...
+    @property
+    def in_flight(self) -> int:
+        """How many images are worth having opened at once: 1 where opening takes no time."""
+
     def list(self, uri: str, *, after: str | None = None, exclude: str | None = None) -> Iterator[Listed]: ...
-    def find(self, uri: str) -> ImageRef: ...
+    def find(self, uri: str) -> ImageRef:
+        """The version that is there now; `MISSING` where there is none."""
+
     def open(self, ref: ImageRef) -> Blob: ...
     def folder(self, uri: str) -> PartFolder: ...
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from segsvc.errors import ImageError, ImageErrorKind
-from segsvc.stores import Listed, Skip, is_no_image
+from segsvc.stores import MISSING, Listed, Skip, is_no_image
 from segsvc.types import ImageRef
 
-_MISSING = "missing"
-_CLAIMS = ".segsvc-claims"
+_CLAIM = ".segsvc-claim"
 _TEMPORARY = ".segsvc-tmp-"
 
 
@@ -40,7 +39,7 @@ def _reference(path: bytes) -> ImageRef:
     try:
         status = os.stat(path)
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return ImageRef(to_uri(path), _MISSING, 0)
+        return ImageRef(to_uri(path), MISSING, 0)
     return ImageRef(to_uri(path), _version(status), status.st_size)
 
 
@@ -96,11 +95,15 @@ class FileFolder:
 
     def __init__(self, path: bytes) -> None:
         self._path = Path(os.fsdecode(path))
-        self._claims: int | None = None
+        self._claim: int | None = None
 
     @property
     def uri(self) -> str:
         return to_uri(os.fsencode(self._path))
+
+    @property
+    def in_flight(self) -> int:
+        return 4
 
     @property
     def path(self) -> Path:
@@ -112,7 +115,14 @@ class FileFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def put(self, name: str, data: bytes, *, if_absent: bool = False) -> bool:
+    def tag(self, name: str) -> str | None:
+        try:
+            return _version((self._path / name).stat())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def put(self, name: str, data: bytes, *, if_absent: bool = False, if_tag: str | None = None) -> bool:
+        """`if_tag` is looked at before the file is replaced; between the two, the claim keeps others off."""
         target = self._path / name
         target.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
@@ -129,6 +139,8 @@ class FileFolder:
                 except FileExistsError:
                     return False
                 return True
+            if if_tag is not None and self.tag(name) != if_tag:
+                return False
             Path(temporary).replace(target)
             return True
         finally:
@@ -147,24 +159,24 @@ class FileFolder:
 
     def is_empty(self) -> bool:
         try:
-            return all(name.startswith((_TEMPORARY, _CLAIMS)) for name in os.listdir(self._path))
+            return all(name.startswith((_TEMPORARY, _CLAIM)) for name in os.listdir(self._path))
         except FileNotFoundError:
             return True
 
-    def claim(self, number: int) -> bool:
-        """By a record lock on one byte of a file: the kernel gives it back when the process ends, however it ends."""
-        if self._claims is None:
+    def claim(self) -> bool:
+        """By a record lock on a file: the kernel gives it back when the process ends, however it ends."""
+        if self._claim is None:
             self._path.mkdir(parents=True, exist_ok=True)
-            self._claims = os.open(self._path / _CLAIMS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self._claim = os.open(self._path / _CLAIM, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
-            fcntl.lockf(self._claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+            fcntl.lockf(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             return False
         return True
 
-    def release(self, number: int) -> None:
-        if self._claims is not None:
-            fcntl.lockf(self._claims, fcntl.LOCK_UN, 1, number)
+    def release(self) -> None:
+        if self._claim is not None:
+            fcntl.lockf(self._claim, fcntl.LOCK_UN)
 
     def sweep(self) -> None:
         """Removes the temporary files of writers that died."""
@@ -193,6 +205,7 @@ class FileStore:
     """The store of `file://`."""
 
     scheme = "file"
+    in_flight = 1
 
     def list(self, uri: str, *, after: str | None = None, exclude: str | None = None) -> Iterator[Listed]:
         """A file, or all files below a folder in the order of their relative paths' bytes.
@@ -290,7 +303,7 @@ def _entry(path: bytes, key: bytes) -> Listed:
     try:
         status = os.stat(path)
     except OSError:
-        return Listed(cursor, ImageRef(to_uri(path), _MISSING, 0))
+        return Listed(cursor, ImageRef(to_uri(path), MISSING, 0))
     if not stat.S_ISREG(status.st_mode):
         return Listed(cursor, Skip.SPECIAL)
     return Listed(cursor, ImageRef(to_uri(path), _version(status), status.st_size))

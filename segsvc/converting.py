@@ -5,25 +5,25 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.resource_tracker
 import signal
+from collections.abc import Callable
 from multiprocessing.connection import Connection
-
-import click
 
 from segsvc.errors import ConfigError, SegsvcError
 from segsvc.models.library import Model
 from segsvc.models.runtime import Chosen, choose_runtime, is_ready
 from segsvc.settings import RuntimeChoice
+from segsvc.types import Runtime
 
 
-def ready_runtime(model: Model, choice: RuntimeChoice) -> Chosen:
-    """The runtime for the model; where it must be converted first, that is said on stderr."""
+def ready_runtime(model: Model, choice: RuntimeChoice, say: Callable[[str], None]) -> Runtime:
+    """The runtime for the model; where it must be converted first, that is said by `say`."""
     if is_ready(model, choice):
-        return choose_runtime(model, choice)
-    click.echo(f"converting {model.name} for this machine, once ...", err=True)
+        return choose_runtime(model, choice).runtime
+    say(f"converting {model.name} for this machine, once ...")
     chosen = _elsewhere(model, choice)
     if chosen.fallback_reason is not None:
-        click.echo(f"note: {model.name} runs on {chosen.runtime.value}: {chosen.fallback_reason}", err=True)
-    return chosen
+        say(f"note: {model.name} runs on {chosen.runtime.value}: {chosen.fallback_reason}")
+    return chosen.runtime
 
 
 def _elsewhere(model: Model, choice: RuntimeChoice) -> Chosen:
