@@ -7,18 +7,19 @@ nowhere; `jobs.driver` makes an actor of `ImageWorker`.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import queue
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path
 
 from segsvc.claims import Fatal, Finished, Message, Next, Published, Started, Task, WorkerSpec
 from segsvc.errors import ConfigError, RunError
-from segsvc.models.library import find_same_model
 from segsvc.processes import _limit_memory as limit_memory
 from segsvc.stores import store_of
+from segsvc.stores.file import to_path
 from segsvc.types import ImageStatus
 
 _GATHER_S = 0.1  # news that can wait is gathered for so long, so that fast images do not cost a call each
@@ -125,32 +126,39 @@ class ImageWorker:
 
     def _pull(self, order: Order) -> None:
         try:
-            spec = fitted(order)
+            check_out(order)
+            check_input(order)
             from segsvc.worker import Worker  # loads what decodes and computes
 
-            Worker(spec).pull(self._outbox)
+            Worker(order.spec).pull(self._outbox)
         except (RunError, ConfigError) as error:  # it cannot even begin
             self._outbox.fatal(str(error))
 
 
-def fitted(order: Order) -> WorkerSpec:
-    """The spec with the model's folder as it is here. Raises RunError where this node sees no OUT or has no such model."""
-    spec = order.spec
+def check_out(order: Order) -> None:
+    """Raises RunError where this node does not see the OUT that the driver sees."""
+    uri = order.spec.out_uri
     try:
-        seen = store_of(spec.out_uri).folder(spec.out_uri).read("spec.json")
+        seen = store_of(uri).folder(uri).read("spec.json")
     except OSError as error:
-        raise RunError(f"expected to read {spec.out_uri}/spec.json here, got: {error.strerror or error}. {_SHARE_OUT}"
-                       ) from error
+        raise RunError(f"expected to read {uri}/spec.json here, got: {error.strerror or error}. {_SHARE_OUT}") from error
     if seen is None:
-        raise RunError(f"expected to see OUT at {spec.out_uri}, found nothing there. {_SHARE_OUT}")
+        raise RunError(f"expected to see OUT at {uri}, found nothing there. {_SHARE_OUT}")
     if hashlib.sha256(seen).hexdigest() != order.spec_sha256:
-        raise RunError(f"expected to see OUT at {spec.out_uri}, found another run's folder there. {_SHARE_OUT}")
-    for name in (spec.model_folder, PurePosixPath(spec.model_folder).name):
-        model = find_same_model(name, spec.model_digest)
-        if model is not None:
-            return replace(spec, model_folder=str(model.folder))
-    raise RunError(f"expected the model of this run (digest {spec.model_digest[:12]}) at {spec.model_folder} or by its "
-                   f"name, found none. Put it into every node's folder of models, or give --model s3://...")
+        raise RunError(f"expected to see OUT at {uri}, found another run's folder there. {_SHARE_OUT}")
+
+
+def check_input(order: Order) -> None:
+    """Raises RunError where INPUT is a file or folder that this node does not see: its images would fail one by one."""
+    from segsvc.results import RunFolder  # loads Arrow: not for the driver, who imports this module too
+
+    spec = RunFolder(store_of(order.spec.out_uri).folder(order.spec.out_uri)).spec()
+    if not order.on_a_cluster or not spec.input.startswith("file://"):
+        return
+    place = Path(os.fsdecode(to_path(spec.input)))
+    if not place.exists() and not any(wild in spec.input for wild in "*?["):
+        raise RunError(f"expected to see INPUT at {spec.input}, found nothing there. Give an INPUT that all nodes see: "
+                       "s3://..., or a folder that they share.")
 
 
 _SHARE_OUT = "Give an --out that all nodes see: s3://..., or a folder that they share."

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import multiprocessing
+import multiprocessing.connection
 import os
+import signal
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -51,6 +54,10 @@ class Driver:
         self._connection: Connection | None = None
         self._heard_at = 0.0
 
+    @property
+    def _place(self) -> str:
+        return self._wanted.address or "this machine"
+
     def start(self) -> None:
         """Starts it; `ready` waits for it."""
         here, there = self._context.Pipe()
@@ -65,14 +72,18 @@ class Driver:
         since = time.monotonic()
         while True:
             each_tick()
-            match self.receive(patience_s=float("inf")):
+            try:
+                report = self.receive(patience_s=float("inf"))
+            except RunError as error:
+                raise ConfigError(f"RAY_ADDRESS: expected a Ray cluster at {self._place}, got: {error}") from error
+            match report:
                 case Joined():
                     patience, since = patience + 2 * self._wanted.start_timeout_s, time.monotonic()
                 case Ready(nodes):
                     return nodes
             if time.monotonic() - since > patience:
-                raise ConfigError(f"RAY_ADDRESS: expected a Ray cluster at {self._wanted.address or 'this machine'}, got no "
-                                  f"answer within {patience:g} s{self._last_words()}")
+                raise ConfigError(f"RAY_ADDRESS: expected a Ray cluster at {self._place}, got no answer within "
+                                  f"{patience:g} s{self._last_words()}")
 
     def send(self, command: Command) -> None:
         """Tells it something; where it is gone, `receive` finds that out."""
@@ -93,7 +104,7 @@ class Driver:
         try:
             report: Report | None = self._connection.recv() if self._connection.poll(_TICK_S) else None
         except (EOFError, OSError) as error:
-            raise RunError(GONE.format(f"Ray ended its process{self._last_words()}")) from error
+            raise RunError(GONE.format(f"it ended its own process here{self._last_words()}")) from error
         now = time.monotonic()
         if report is not None:
             self._heard_at = now
@@ -115,12 +126,14 @@ class Driver:
     def stop(self) -> None:
         """Ends it and what it started on this machine."""
         process, connection = self._process, self._connection
-        if process is None or connection is None:
+        if process is None or connection is None or process.pid is None:
             return
         self.send(Stop())
         connection.close()
-        process.join(_STOP_S)
-        process.kill()  # if it still is there; a local cluster dies with it
+        multiprocessing.connection.wait([process.sentinel], _STOP_S)
+        with contextlib.suppress(ProcessLookupError):  # it leads a group: of a local cluster whose head died, some live on
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
         process.join()
         self._process = self._connection = None
 

@@ -15,7 +15,7 @@ from segsvc.types import Band, Box, Candidate, CandidateKind, ImageStatus, Segme
 
 if TYPE_CHECKING:
     from segsvc.loaded import LoadedModel
-    from segsvc.results import OpenRun
+    from segsvc.views import OpenRun
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,8 @@ def open_run(out: str) -> OpenRun:
 
     Raises ConfigError where there is no run.
     """
-    from segsvc.results import OpenRun, RunFolder
+    from segsvc.results import RunFolder
     from segsvc.stores import store_of
+    from segsvc.views import OpenRun
 
     return OpenRun(RunFolder(store_of(str(out)).folder(str(out))))

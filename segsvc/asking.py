@@ -14,7 +14,7 @@ from segsvc.converting import ready_runtime
 from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import Model, find_model
-from segsvc.plan import Input, read_input
+from segsvc.plan import Input, listing, read_input
 from segsvc.runner import DEFAULT_SHARD_SIZE, RunRequest
 from segsvc.settings import RuntimeChoice, settings
 from segsvc.stores import store_of
@@ -105,6 +105,8 @@ def look_up(asked: Asked, say: Say) -> Looked:
     model = find_model(asked.model)
     point = operating_point(asked.bands, model, say)
     source = read_input(asked.input)
+    if not source.uri.startswith("file://"):
+        next(listing(source), None)  # a bucket that cannot be used says so before a model is converted
     model.check_weights()
     return Looked(model, source, point, asked.runtime or settings().runtime)
 
@@ -112,10 +114,13 @@ def look_up(asked: Asked, say: Say) -> Looked:
 def request_of(asked: Asked, place: Place, say: Say) -> RunRequest:
     """The run that is meant. Raises ConfigError where something of it is not to be had."""
     looked = look_up(asked, say)
+    out = store_of(asked.out).folder(asked.out)
+    if not out.uri.startswith("file://"):
+        out.tag("spec.json")
     runtime = place.runtime(looked.model, looked.choice, say)
     workers, threads = place.spread(asked.workers, asked.threads, runtime)
     return RunRequest(
-        source=looked.source, model=looked.model, runtime=runtime, out_uri=store_of(asked.out).folder(asked.out).uri,
+        source=looked.source, model=looked.model, runtime=runtime, out_uri=out.uri,
         point=looked.point, point_was_asked=not asked.bands.is_empty, limit=asked.limit, shard_size=asked.shard_size,
         workers=workers, threads=threads, retry_failed=asked.retry_failed)
 

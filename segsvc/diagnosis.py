@@ -99,7 +99,7 @@ def _store() -> Iterator[Check]:
 
 def _s3() -> Iterator[Check]:
     """Where buckets would be asked for and as whom; nothing is asked of them, and no secret is shown."""
-    from segsvc.stores.s3_endpoint import look_around
+    from segsvc.stores.s3.endpoint import look_around
 
     try:
         found = look_around(settings().s3)

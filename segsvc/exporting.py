@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from segsvc.card import OperatingPoint
 from segsvc.models.library import find_same_model
 from segsvc.readers import ReadLimits, open_source
-from segsvc.results import OpenRun
 from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.types import Band, ImageRef, Source
+from segsvc.views import OpenRun
 from segsvc.writers import Export, ExportCount, ExportPart, Writer
 
 

@@ -197,7 +197,8 @@ def _jsonl_rows(file: io.BufferedIOBase, what: str, place: tuple[int, int] | Non
         where = f"line {lines.number}"
         try:
             row = json.loads(line)
-            json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
+            if "\\u" in line:
+                json.dumps(row, ensure_ascii=False).encode()  # half a surrogate pair is no text
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{what}, {where}: expected a JSON object, got {line[:60]!r}") from error
         if not isinstance(row, dict):

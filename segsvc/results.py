@@ -10,16 +10,11 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from types import EllipsisType
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -28,10 +23,9 @@ from pydantic import ValidationError
 from segsvc.card import OperatingPoint, RunSpec, describe
 from segsvc.errors import ConfigError, RunError
 from segsvc.plan import Shard
-from segsvc.readahead import in_order
 from segsvc.stores import PartFolder
-from segsvc.tables import CANDIDATES_SCHEMA, CANDIDATES_VIEW_SCHEMA, IMAGES_SCHEMA, PLAN_SCHEMA, SCHEMAS, TIMINGS_SCHEMA
-from segsvc.types import Band, ImageRef, ImageResult, ImageStatus, Unit
+from segsvc.tables import CANDIDATES_SCHEMA, IMAGES_SCHEMA, PLAN_SCHEMA, SCHEMAS, TIMINGS_SCHEMA
+from segsvc.types import ImageRef, ImageResult, ImageStatus, Unit
 
 _CURSOR, _SKIPPED, _LAST = b"segsvc.cursor", b"segsvc.skipped", b"segsvc.last"
 _PART = re.compile(r"[a-z]+/part-[0-9]{5,}\.parquet")
@@ -48,10 +42,24 @@ def part_number(name: str) -> int:
     return int(name.rsplit("part-", 1)[1].removesuffix(".parquet"))
 
 
-def _parquet_bytes(table: pa.Table) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd", version="2.6", write_page_checksum=True)
-    return sink.getvalue()
+def _parquet_bytes(table: pa.Table, *, dictionaries: bool = True) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", version="2.6", write_page_checksum=True, use_dictionary=dictionaries)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _plan_table(shard: Shard) -> pa.Table:
+    """A part of the plan, built by columns."""
+    refs = [unit.ref for unit in shard.units]
+    columns = {
+        "ordinal": [unit.ordinal for unit in shard.units], "image_id": [ref.image_id for ref in refs],
+        "image_uri": [ref.uri for ref in refs], "image_version": [ref.version for ref in refs],
+        "size_bytes": [ref.size_bytes for ref in refs], "group": [ref.group for ref in refs],
+        "meta": [sorted(ref.meta.items()) for ref in refs]}
+    return pa.Table.from_pydict(columns, PLAN_SCHEMA.with_metadata({
+        _CURSOR: shard.cursor.encode(), _LAST: str(shard.is_last).lower().encode(),
+        _SKIPPED: json.dumps(dict(sorted(shard.skipped.items()))).encode()}))
 
 
 def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
@@ -154,13 +162,7 @@ class RunFolder:
 
     def publish_plan(self, shard: Shard) -> None:
         """Freezes a shard of the plan. Raises RunError if another listing has frozen it otherwise."""
-        rows = [{"ordinal": unit.ordinal, "image_id": unit.ref.image_id, "image_uri": unit.ref.uri,
-                 "image_version": unit.ref.version, "size_bytes": unit.ref.size_bytes, "group": unit.ref.group,
-                 "meta": sorted(unit.ref.meta.items())} for unit in shard.units]
-        table = _table(rows, PLAN_SCHEMA).replace_schema_metadata({
-            _CURSOR: shard.cursor.encode(), _LAST: str(shard.is_last).lower().encode(),
-            _SKIPPED: json.dumps(dict(sorted(shard.skipped.items()))).encode()})
-        data = _parquet_bytes(table)
+        data = _parquet_bytes(_plan_table(shard), dictionaries=False)  # URIs, ids and versions are all different
         name = part_name("plan", shard.number)
         if not self._folder.put(name, data, if_absent=True) and self._folder.read(name) != data:
             raise RunError(f"{self.uri}/{name}: another run planned other images there at the same time. "
@@ -318,78 +320,3 @@ def _candidate_rows(result: ImageResult, *, model: str, model_digest: str) -> li
         "mask_rle": found.mask_rle.decode("ascii") if found.mask_rle is not None else None, "text": found.text,
         "touches_edge": found.touches_edge,
     } for found in result.segmentation.candidates]
-
-
-def with_bands(candidates: pa.Table, point: OperatingPoint | None) -> pa.Table:
-    """The stored candidates with `probability` and `band` by the operating point; with none, all are for review."""
-    classes = candidates["class_name"].combine_chunks().dictionary_encode()
-    flag_at, accept_at = _class_thresholds(classes.dictionary.to_pylist(), point)
-    codes = classes.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    score = candidates["score"].to_numpy()
-    bands = np.full(len(score), Band.REVIEW.value, dtype=object)
-    bands[score >= accept_at[codes]] = Band.ACCEPTED.value
-    bands[score < flag_at[codes]] = Band.REJECTED.value
-    probability = pa.nulls(candidates.num_rows, pa.float64())
-    columns = [*(candidates[name] for name in CANDIDATES_SCHEMA.names), probability, pa.array(bands, pa.string())]
-    return pa.table(columns, schema=CANDIDATES_VIEW_SCHEMA)
-
-
-def _class_thresholds(class_names: Sequence[str], point: OperatingPoint | None
-                      ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """flag_at and accept_at of each class; a class that the point says nothing about is never decided by rule."""
-    found = [point.thresholds(name) if point is not None else None for name in class_names]
-    flag_at = [each.flag_at if each is not None else -np.inf for each in found]
-    accept_at = [each.accept_at if each is not None and each.accept_at is not None else np.inf for each in found]
-    return np.array(flag_at, np.float64), np.array(accept_at, np.float64)
-
-
-class OpenRun:
-    """A run to look into: its images and candidates as Arrow tables, through the operating point in force."""
-
-    def __init__(self, folder: RunFolder) -> None:
-        self._folder = folder
-        self.spec = folder.spec()
-
-    @property
-    def operating_point(self) -> OperatingPoint | None:
-        """The one in force; None where none is."""
-        points = self._folder.operating_points()
-        return points[-1] if points else None
-
-    def images(self) -> pa.Table:
-        """All images of the run that are published, in the plan's order."""
-        return _concat((part for part, _ in self.parts()), IMAGES_SCHEMA)
-
-    def candidates(self) -> pa.Table:
-        """All stored candidates with `probability` and `band`, in the order of image, frame, class and box."""
-        return _concat((part for _, part in self.parts()), CANDIDATES_VIEW_SCHEMA)
-
-    def parts(self, point: OperatingPoint | EllipsisType | None = ...) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Shard after shard: its images, and its candidates with `probability` and `band`.
-
-        point: the operating point that gives the bands; by default the one in force.
-        """
-        given = self.operating_point if isinstance(point, EllipsisType) else point
-
-        def both(number: int) -> tuple[pa.Table, pa.Table]:
-            return self._folder.part("images", number), with_bands(self._folder.part("candidates", number), given)
-
-        return in_order(both, self._folder.numbers("images"), at_once=self._folder.in_flight)
-
-    def timings(self) -> dict[str, float]:
-        """Seconds per stage, over all published images."""
-        total: Counter[str] = Counter()
-        numbers = self._folder.numbers("timings")
-        for table in in_order(partial(self._folder.part, "timings"), numbers, at_once=self._folder.in_flight):
-            for stage, seconds in zip(table["stage"].to_pylist(), table["seconds"].to_pylist(), strict=True):
-                total[stage] += seconds
-        return dict(total)
-
-    @property
-    def folder(self) -> RunFolder:
-        return self._folder
-
-
-def _concat(tables: Iterator[pa.Table], schema: pa.Schema) -> pa.Table:
-    found = list(tables)
-    return pa.concat_tables(found) if found else schema.empty_table()

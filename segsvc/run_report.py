@@ -37,11 +37,12 @@ from segsvc.report import (
     render,
     uncertainty,
 )
-from segsvc.results import UNREAD, OpenRun, RunFolder
+from segsvc.results import UNREAD, RunFolder
 from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.summary import as_it_stands, unchanged
 from segsvc.types import Band, Box, CandidateKind, ExtractionCounts, ImageRef, Source
+from segsvc.views import OpenRun
 
 _EXAMPLES = 12
 _WINDOW_PX = 1024  # of a larger image, so much is shown around its most uncertain candidate

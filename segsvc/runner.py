@@ -138,7 +138,7 @@ class Run:
             done = unchanged(self._folder, before) if finished and before else document(RunState.SUCCEEDED)
             self._reconcile(done)
             self._save(done)
-            self._folder.put("failures.jsonl", failures(self._folder))
+            self._folder.put("failures.jsonl", failures(self._folder, done.images))
             self._report(done)
         except KeyboardInterrupt:
             self._save_if_possible(lambda: document(RunState.CANCELLED))

@@ -15,8 +15,9 @@ from pydantic import ValidationError
 
 from segsvc.card import OperatingPoint, RunSpec
 from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
-from segsvc.results import UNREAD, OpenRun, RunFolder
+from segsvc.results import UNREAD, RunFolder
 from segsvc.types import Band, ImageStatus, stable_id
+from segsvc.views import OpenRun
 
 _PACKAGES = ("segsvc", "numpy", "opencv-python-headless", "openvino", "torch", "pyarrow", "imagecodecs", "pillow",
              "simplejpeg", "segmentation-models-pytorch", "timm")
@@ -149,8 +150,10 @@ def summarise(folder: RunFolder, attempt: Attempt, *, state: RunState, error: st
         workers=attempt.workers, threads=attempt.threads, versions=versions())
 
 
-def failures(folder: RunFolder) -> bytes:
+def failures(folder: RunFolder, counts: ImageCounts) -> bytes:
     """failures.jsonl: a line for each image that is failed or quarantined now, in the plan's order."""
+    if not (counts.failed or counts.quarantined):
+        return b""
     wanted = pa.array([status.value for status in UNREAD])
     lines = []
     for images, _ in OpenRun(folder).parts():

@@ -26,7 +26,7 @@ from typing import Any
 import pytest
 
 from segsvc.settings import settings
-from segsvc.stores.s3_buckets import BUCKETS
+from segsvc.stores.s3.buckets import BUCKETS
 
 BIN = Path(sys.executable).parent
 ADMIN = ("AKIAADMIN", "admin-secret")
@@ -109,8 +109,7 @@ def seaweedfs(folder: Path, *, volumes: int = 24, port: int | None = None) -> It
     if port is not None:
         ports["s3.port"] = port
     # sockets lie beside the data only where their names are short enough for the kernel
-    near = folder if len(os.fsencode(folder)) < 80 else Path(f"/tmp/segsvc-weed-{ports['s3.port']}")
-    near.mkdir(exist_ok=True)
+    near = folder if len(os.fsencode(folder)) < 80 else Path(tempfile.mkdtemp(prefix="segsvc-weed-"))
     command = [weed, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-s3.config={config}",
                f"-volume.max={volumes}", "-master.volumeSizeLimitMB=64", "-volume.minFreeSpace=0", "-s3.port.iceberg=0",
                "-s3.port.lance=0", "-s3.iam=false", "-master.telemetry=false", f"-s3.localSocket={near / 's3.sock'}",
@@ -125,7 +124,8 @@ def seaweedfs(folder: Path, *, volumes: int = 24, port: int | None = None) -> It
         _put_one(server, log)
         yield server
     finally:
-        _ended(process)
+        process.kill()  # asked to end, it takes its time; what was put is on disk all the same
+        process.wait()
         if near != folder:
             shutil.rmtree(near, ignore_errors=True)
 
@@ -198,7 +198,7 @@ class Asked:
 def s3_error(code: str, status: int, **more: str) -> Said:
     """An answer with S3's XML of an error, which holds a secret that no message may repeat."""
     fields = "".join(f"<{name}>{value}</{name}>" for name, value in {
-        "Code": code, "Message": "said by the server: SECRET", "StringToSign": "SECRET", **more}.items())
+        "Code": code, "Message": "said by the server: hushhush", "StringToSign": "hushhush", **more}.items())
     return Said(status, f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{fields}</Error>'.encode(),
                 {"content-type": "application/xml"})
 

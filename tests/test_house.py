@@ -22,7 +22,7 @@ FLOORS = (
     ("card", "settings", "plugins", "tables", "documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded"),
-    ("worker", "plan", "manifests", "inventory", "results", "claims"),
+    ("worker", "plan", "manifests", "inventory", "results", "views", "claims"),
     ("runner", "processes", "report", "report_charts", "run_report", "summary", "exporting", "estimate", "diagnosis",
      "asking", "converting", "ledger", "training", "packages", "assets"),
     ("jobs",),
@@ -42,8 +42,8 @@ HOMES = {
     "openvino": ("segsvc.models.",),
     "numba": ("segsvc.imaging.",),
     "llvmlite": ("segsvc.imaging.",),
-    "boto3": ("segsvc.stores.s3", "segsvc.stores.s3_endpoint", "jobs.s3_events"),
-    "botocore": ("segsvc.stores.s3", "segsvc.stores.s3_endpoint", "jobs.s3_events"),
+    "boto3": ("segsvc.stores.s3", "segsvc.stores.s3.endpoint", "jobs.s3_events"),
+    "botocore": ("segsvc.stores.s3", "segsvc.stores.s3.endpoint", "jobs.s3_events"),
     "ray": ("jobs.",),
     "fastapi": ("jobs.api", "review_ui."),
     "starlette": ("jobs.api", "review_ui."),
@@ -290,7 +290,7 @@ def test_only_one_unit_of_work_and_the_edges_catch_everything() -> None:
     """A broad `except` hides faults: it stands where one image, one plugin or one command is held off from the rest,
     where a thread hands its error to another, and where a model is tried that may not convert."""
     allowed = {"segsvc.worker", "segsvc.cli.main", "segsvc.runner", "segsvc.plugins", "segsvc.models.openvino_runtime",
-               "segsvc.stores.s3_listing"}
+               "segsvc.stores.s3.listing"}
     wrong = [f"{module.path.relative_to(ROOT)}:{node.lineno}" for module in modules() for node in ast.walk(module.tree)
              if isinstance(node, ast.ExceptHandler)
              and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))

@@ -14,7 +14,7 @@ import pytest
 from segsvc.errors import ConfigError
 from segsvc.plan import InputKind, read_input, shards
 from segsvc.settings import settings
-from segsvc.stores.s3_buckets import BUCKETS
+from segsvc.stores.s3.buckets import BUCKETS
 from tests.listings import assert_resumes_anywhere, entries, planned, skipped
 from tests.s3_servers import S3Server, seaweedfs
 from tests.test_inventory import Item, data_file

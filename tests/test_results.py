@@ -14,7 +14,7 @@ import pytest
 from segsvc.card import Basis, ClassThresholds, OperatingPoint, RunSpec
 from segsvc.errors import ConfigError, ImageErrorKind, RunError
 from segsvc.plan import Shard
-from segsvc.results import OpenRun, RunFolder, UnitRows, part_name, part_number, unit_rows, with_bands
+from segsvc.results import RunFolder, UnitRows, part_name, part_number, unit_rows
 from segsvc.stores.file import FileFolder
 from segsvc.tables import CANDIDATES_SCHEMA, CANDIDATES_VIEW_SCHEMA, IMAGES_SCHEMA
 from segsvc.types import (
@@ -29,6 +29,7 @@ from segsvc.types import (
     Segmentation,
     Unit,
 )
+from segsvc.views import OpenRun, with_bands
 
 SPEC = RunSpec(input="file:///in", limit=None, shard_size=2, model="bright", model_digest="d" * 64, runtime=Runtime.OPENVINO)
 

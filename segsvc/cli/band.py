@@ -12,9 +12,10 @@ from segsvc.cli.progress import say
 from segsvc.documents import BandDocument, RunDocument, RunState
 from segsvc.errors import ConfigError
 from segsvc.models.library import find_same_model
-from segsvc.results import OpenRun, RunFolder
+from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import band_counts, left_document, wording
+from segsvc.views import OpenRun
 
 
 @click.command("band")

@@ -12,8 +12,9 @@ from segsvc.cli.main import Exit
 from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
 from segsvc.exporting import Verdict, export_run
-from segsvc.results import OpenRun, RunFolder
+from segsvc.results import RunFolder
 from segsvc.stores import store_of
+from segsvc.views import OpenRun
 
 
 @click.command("export")

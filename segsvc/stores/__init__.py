@@ -15,8 +15,7 @@ from segsvc import plugins
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.types import Blob, ImageRef
 
-NOT_PLUGINS = frozenset({"s3_blob", "s3_buckets", "s3_claim", "s3_client", "s3_endpoint", "s3_errors", "s3_folder",
-                         "s3_gate", "s3_http", "s3_listing", "s3_signing"})
+NOT_PLUGINS: frozenset[str] = frozenset()
 MISSING = "missing"  # the version of what is not there
 
 

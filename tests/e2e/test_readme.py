@@ -14,6 +14,7 @@ import pytest
 from segsvc.assets import demo_images
 from segsvc.settings import Settings
 from tests.conftest import Program
+from tests.s3_servers import seaweedfs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -79,3 +80,25 @@ def test_the_demo_segments_real_nuclei_and_classifies_real_photos_offline(segsvc
         cwd=segsvc.folder, env={**os.environ, **segsvc.environment}, text=True, capture_output=True, check=True).stdout
     assert re.search(r"chelsea\.png.*(tabby|tiger cat|Egyptian cat)", classes)
     assert re.search(r"coffee\.png.*espresso", classes)
+
+
+def test_the_readmes_commands_for_buckets_and_ray_run_on_a_real_server(segsvc: Program, images: Path, tmp_path: Path
+                                                                       ) -> None:
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("segsvc run s3://")]
+    assert len(commands) == 2
+    with seaweedfs(tmp_path / "server") as server:
+        client = server.client()
+        for bucket in ("photos", "models", "results"):
+            client.create_bucket(Bucket=bucket)
+        for image in images.iterdir():
+            client.upload_file(str(image), "photos", f"2026/{image.name}")
+        for file in (ROOT / "segsvc" / "packaged_models" / "nuclei").iterdir():
+            client.upload_file(str(file), "models", f"street/{file.name}")
+        environment = {**server.environment, "RAY_ADDRESS": "local"}
+        for command in commands:
+            answer = segsvc(*shlex.split(command.removeprefix("segsvc ")), environment=environment)
+            assert answer.code == 0, (command, answer.stderr)
+        parts = [{key["Key"].partition("/")[2]: key["ETag"] for key in client.list_objects_v2(Bucket="results", Prefix=run)[
+            "Contents"] if "/images/" in key["Key"] or "/candidates/" in key["Key"]} for run in ("nuclei-2026/", "street/")]
+        assert len(parts[0]) == 2
+        assert parts[0] == parts[1]

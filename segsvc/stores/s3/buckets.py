@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from segsvc.errors import StoreError
 from segsvc.settings import Settings, settings
-from segsvc.stores.s3_client import BucketClient
+from segsvc.stores.s3.client import BucketClient
 
 SCHEME = "s3://"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")

@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from segsvc.errors import StoreError
 from segsvc.settings import S3Settings
-from segsvc.stores.s3_http import Connections, Host, Proxy
-from segsvc.stores.s3_signing import Credentials
+from segsvc.stores.s3.http import Connections, Host, Proxy
+from segsvc.stores.s3.signing import Credentials
 
 DEFAULT_REGION = "us-east-1"
 _NO_CREDENTIALS = ("expected AWS credentials, found none. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, "
@@ -84,7 +84,10 @@ def _client(session: Any, uri: str, options: S3Settings, region: str, style: str
     try:
         client = session.create_client("s3", region_name=region, endpoint_url=options.endpoint_url, config=Config(
             signature_version=UNSIGNED, s3={"addressing_style": style, "us_east_1_regional_endpoint": "regional"}))
-    except (BotoCoreError, ValueError) as error:  # ValueError: an endpoint that is no URL
+    except ValueError as error:  # an endpoint that is no URL, from wherever the SDK has it
+        _check_url(str(error).removeprefix("Invalid endpoint: "), uri)
+        raise _translated(error, uri) from error
+    except BotoCoreError as error:
         raise _translated(error, uri) from error
     _check_url(client.meta.endpoint_url, uri)
     return client
@@ -93,7 +96,7 @@ def _client(session: Any, uri: str, options: S3Settings, region: str, style: str
 def _check_url(url: str | None, uri: str) -> None:
     if url is None or re.fullmatch(r"https?://[^/?#@\s]+(/[^?#@\s]*)?", url):
         return
-    shown = re.sub(r"//[^/]*@", "//...@", url)
+    shown = re.sub(r"[^/]*@", "...@", url)
     raise StoreError(f"{uri}: expected an endpoint such as https://host:port, without a user in it, got {shown!r}. Look at "
                      "AWS_ENDPOINT_URL or the setting s3.endpoint_url.")
 

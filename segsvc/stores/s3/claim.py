@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from segsvc.errors import StoreError
-from segsvc.stores.s3_errors import Answer
+from segsvc.stores.s3.errors import Answer
 
 CLAIM = ".segsvc-claim"
 RENEW_S = 5.0
