@@ -136,6 +136,7 @@ class Run:
             worked, before = self._work(on_progress), attempt.before
             finished = not worked and before is not None and before.state is RunState.SUCCEEDED
             done = unchanged(self._folder, before) if finished and before else document(RunState.SUCCEEDED)
+            self._folder.tidy()  # workers that were killed while they wrote
             self._reconcile(done)
             self._save(done)
             self._folder.put("failures.jsonl", failures(self._folder, done.images))

@@ -135,7 +135,7 @@ def get(client: BucketClient, key: str, *, etag: str, start: int, stop: int, siz
     def check(answer: Answer) -> str | None:
         if etag and answer.etag != etag:
             raise changed(etag, answer.etag)
-        return _complaint(answer, start=start, stop=stop, size_bytes=size_bytes)
+        return complaint(answer, start=start, stop=stop, size_bytes=size_bytes)
 
     try:
         return client.call("GET", key, query=[("versionId", version_id)] if version_id else (), headers=headers,
@@ -146,8 +146,8 @@ def get(client: BucketClient, key: str, *, etag: str, start: int, stop: int, siz
         raise client.unreachable(error) from error
 
 
-def _complaint(answer: Answer, *, start: int, stop: int, size_bytes: int) -> str | None:
-    """What is wrong with the bytes that came."""
+def complaint(answer: Answer, *, start: int, stop: int, size_bytes: int) -> str | None:
+    """What is wrong with the bytes that came; None where nothing is. stop: 0 for the end; size_bytes: 0 where unknown."""
     came = len(answer.body)
     if answer.status != 206:
         if size_bytes and came != size_bytes:

@@ -91,7 +91,8 @@ class Claim:
         """Writes the claim in place of that version, or where there is none; keeps what tells it from others."""
         self._count += 1
         data = json.dumps({"holder": self._holder, "renewals": self._count, **_this_process()}).encode()
-        if not self._place.put(CLAIM, data, if_absent=over is None, if_tag=over, attempts=_ATTEMPTS):
+        if not self._place.put(CLAIM, data, if_absent=over is None, if_tag=over,
+                               attempts=_ATTEMPTS if self._tag is not None else None):
             return False
         there = self._place.look(CLAIM)
         if there is None or there.body != data:  # a store that knows no conditions, and another was quicker

@@ -198,7 +198,8 @@ class BucketClient:
         error = fatal(answer, uri=self.uri, endpoint=way.endpoint.url, region=region or way.endpoint.region)
         if error is not None:
             raise error
-        return None
+        cut = answer.body.strip().startswith(b"<") and not answer.body.strip().endswith(b">")
+        return "an error that broke off" if cut and not answer.code else None
 
     def _moved(self, answer: Answer, region: str, way: _Way) -> bool:
         """Whether the bucket turned out to be in another region, where it is asked from now on."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segsvc.errors import StoreError
+from segsvc.stores.s3.blob import complaint
 from segsvc.stores.s3.buckets import BUCKETS, Buckets, split_uri, uri_of
 from segsvc.stores.s3.claim import CLAIM, Claim
-from segsvc.stores.s3.client import BucketClient
+from segsvc.stores.s3.client import BucketClient, Check
 from segsvc.stores.s3.errors import Answer, AttemptsExhaustedError
 from segsvc.stores.s3.listing import list_page
 
@@ -42,8 +43,14 @@ class S3Folder:
         return answer.body if answer is not None else None
 
     def look(self, name: str) -> Answer | None:
-        """The file with what the server says of it; None where there is none."""
-        return self._asked("GET", name, right=_READ)
+        """The file with what the server says of it; None where there is none.
+
+        It is asked for as a range, whose answer says twice how long it is.
+        """
+        found = self._asked("GET", name, right=_READ, headers={"range": "bytes=0-"},
+                            check=lambda answer: complaint(answer, start=0, stop=0, size_bytes=0))
+        # a file without bytes has no range
+        return self._asked("GET", name, right=_READ) if found is not None and found.status == 416 else found
 
     def tag(self, name: str) -> str | None:
         try:
@@ -112,13 +119,14 @@ class S3Folder:
     def sweep(self) -> None:
         """There is nothing to remove: a put that did not end has left nothing."""
 
-    def _asked(self, method: str, name: str, *, right: str) -> Answer | None:
-        """The answer; None where there is no such file."""
+    def _asked(self, method: str, name: str, *, right: str, headers: Mapping[str, str] | None = None,
+               check: Check | None = None) -> Answer | None:
+        """The answer, which may be that the range is not there; None where there is no such file."""
         try:
-            answer = self._client.call(method, self._below + name)
+            answer = self._client.call(method, self._below + name, headers=headers, check=check)
         except AttemptsExhaustedError as error:
             raise self._client.unreachable(error) from error
-        if answer.status < 300:
+        if answer.status < 300 or answer.status == 416:
             return answer
         if self._is_missing(answer):
             return None

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 from segsvc.errors import StoreError
 from segsvc.stores.s3.client import BucketClient
-from segsvc.stores.s3.errors import AttemptsExhaustedError
+from segsvc.stores.s3.errors import Answer, AttemptsExhaustedError
 
 _THREADS = 8
 _NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]|\xef\xbf[\xbe\xbf]")
@@ -48,7 +48,7 @@ def list_page(client: BucketClient, prefix: str, *, delimiter: str = "", after: 
     query += [(name, value) for name, value in (("delimiter", delimiter), ("start-after", "" if token else after),
                                                 ("continuation-token", token)) if value]
     try:
-        answer = client.call("GET", query=query)
+        answer = client.call("GET", query=query, check=_broken_off)
     except AttemptsExhaustedError as error:
         raise client.unreachable(error) from error
     if answer.status >= 300:
@@ -58,6 +58,13 @@ def list_page(client: BucketClient, prefix: str, *, delimiter: str = "", after: 
         raise StoreError(f"{client.uri}: expected a listing from an S3 store at {client.endpoint}, got something else. "
                          "Look at AWS_ENDPOINT_URL or the setting s3.endpoint_url.")
     return page
+
+
+def _broken_off(answer: Answer) -> str | None:
+    """A complaint where the body is a listing without its end; not where it is no listing at all."""
+    body = answer.body.strip()
+    begun = body.startswith(b"<?xml") or b"<ListBucketResult" in body
+    return "a listing that broke off" if begun and not body.endswith(b"</ListBucketResult>") else None
 
 
 def parsed_page(body: bytes) -> Page | None:

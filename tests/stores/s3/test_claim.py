@@ -17,8 +17,8 @@ from segsvc.errors import StoreError
 from segsvc.stores.s3 import PLUGIN
 from segsvc.stores.s3.claim import CLAIM, Claim
 from segsvc.stores.s3.folder import S3Folder
-from tests.s3_servers import Asked, Said, UseServer, scripted
-from tests.stores.s3.test_folder import Bucket
+from tests.s3_servers import Asked, Said, UseServer, s3_error, scripted
+from tests.stores.s3.test_folder import Bucket, Once
 
 
 def holder(folder: S3Folder) -> dict[str, object]:
@@ -217,3 +217,11 @@ def test_a_store_that_fails_for_a_while_does_not_end_the_claim(use: UseServer) -
         assert waited_for(lambda: holder(folder)["renewals"] != before)
         bucket.before = lambda asked: Said(500)
         claim.give_back()  # says nothing more than a line in the log
+
+
+def test_a_busy_store_is_asked_for_a_new_claim_as_often_as_for_anything_else(use: UseServer) -> None:
+    with scripted(Bucket(before=Once(s3_error("SlowDown", 503), times=4))) as (server, _):
+        use(server)
+        folder = PLUGIN.folder("s3://bucket/out")
+        assert folder.claim()
+        folder.release()

@@ -192,3 +192,23 @@ def test_what_goes_wrong_with_a_part_is_an_error_of_the_store(use: UseServer, ac
             act(PLUGIN.folder("s3://bucket/out"))
         assert words in str(caught.value)
         assert "hushhush" not in str(caught.value)
+
+
+@pytest.mark.parametrize("once", [
+    Said(206, b"all of", {"content-range": "bytes 0-11/12"}),  # a length that was understated
+    Said(404, b"<?xml version='1.0'?><Error><Co"),  # the end of an error got lost
+])
+def test_an_answer_that_cannot_be_whole_is_asked_for_again(use: UseServer, once: Said) -> None:
+    with scripted(Bucket(before=Once(once, "GET"))) as (server, script):
+        use(server)
+        folder = PLUGIN.folder("s3://bucket/out")
+        folder.put("spec.json", b"all of it is")
+        assert folder.read("spec.json") == b"all of it is"
+        assert [asked.method for asked in script.asked] == ["PUT", "GET", "GET"]
+
+
+def test_a_file_without_bytes_is_read_as_one(below: str) -> None:
+    folder = PLUGIN.folder(below)
+    folder.put("failures.jsonl", b"")
+    assert folder.read("failures.jsonl") == b""
+    assert folder.read("images/part-00000.parquet") is None

@@ -218,7 +218,7 @@ def test_an_error_in_a_thread_ends_the_listing_where_it_happened(use: UseServer)
 
 
 @pytest.mark.parametrize("body", [
-    b"", b"<html>hello</html>", b"<ListBucketResult>", b"<!DOCTYPE html><p>x",
+    b"", b"<html>hello</html>", b"<!DOCTYPE html><p>x",
     b"<ListBucketResult><IsTruncated>true</IsTruncated></ListBucketResult>"])
 def test_what_is_no_listing_is_said_so_at_once(use: UseServer, body: bytes) -> None:
     with scripted(lambda asked: Said(200, body)) as (server, script):
@@ -226,6 +226,25 @@ def test_what_is_no_listing_is_said_so_at_once(use: UseServer, body: bytes) -> N
         with pytest.raises(StoreError, match="expected a listing from an S3 store at http://127"):
             next(PLUGIN.list("s3://bucket/in"))
         assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize("kept", [12, 60, 200, -1])
+def test_a_page_that_broke_off_is_asked_for_again(use: UseServer, kept: int) -> None:
+    pages = Pages(["in/a", "in/b"], most=1000)
+    broken: list[Asked] = []
+
+    def answer(asked: Asked) -> Said:
+        said = pages(asked)
+        if broken:
+            return said
+        broken.append(asked)
+        body = b'<?xml version="1.0"?>' + said.body[said.body.index(b"<ListBucketResult"):]
+        return Said(said.status, body[:kept], said.headers)
+
+    with scripted(answer) as (server, _):
+        use(server)
+        assert [entry.cursor for entry in PLUGIN.list("s3://bucket/in/")] == ["in/a", "in/b"]
+    assert broken
 
 
 def test_a_token_that_leads_nowhere_is_no_endless_listing(use: UseServer) -> None:
