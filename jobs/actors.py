@@ -17,7 +17,7 @@ from pathlib import Path
 
 from segsvc.claims import Fatal, Finished, Message, Next, Published, Started, Task, WorkerSpec
 from segsvc.errors import ConfigError, RunError
-from segsvc.processes import _limit_memory as limit_memory
+from segsvc.processes import limit_memory
 from segsvc.stores import store_of
 from segsvc.stores.file import to_path
 from segsvc.types import ImageStatus

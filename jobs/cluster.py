@@ -186,8 +186,9 @@ def _init(wanted: Wanted, **arguments: Any) -> None:
 
 
 def _refusal(place: str, error: BaseException) -> str:
-    return (f"RAY_ADDRESS: Ray {installed()} could not join the cluster at {place}: {first_line(error)}. This machine must "
-            "be one of its nodes (`ray start --address`); from outside use ray://HEAD:10001, or `ray job submit`.")
+    hint = "" if place.startswith("ray://") else (" This machine must be one of its nodes (`ray start --address`); from "
+                                                  "outside use ray://HEAD:10001, or `ray job submit`.")
+    return f"RAY_ADDRESS: Ray {installed()} could not join the cluster at {place}: {first_line(error)}.{hint}"
 
 
 def installed() -> str:

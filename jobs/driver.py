@@ -32,7 +32,7 @@ from jobs.cluster import (
 )
 from segsvc.claims import Death, Message, Task
 from segsvc.errors import ConfigError, RunError
-from segsvc.processes import _die_with as die_with
+from segsvc.processes import die_with
 
 LOG = "driver.log"  # in the folder of `Wanted`: what Ray would have said on stderr
 _TURN_S = 0.05

@@ -36,7 +36,7 @@ from jobs.driver import (
 )
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.errors import ConfigError, RunError
-from segsvc.processes import _start_deaf as start_deaf
+from segsvc.processes import start_deaf
 from segsvc.stores import store_of
 
 _TICK_S = 0.1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -10,51 +11,25 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field, ValidationError
 
 from jobs.cluster import Node, Wanted
 from jobs.executor import Actors, Driver
 from segsvc.asking import Place, Say
-from segsvc.card import describe
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model
-from segsvc.settings import RuntimeChoice, Settings
+from segsvc.settings import RuntimeChoice, Settings, settings
 from segsvc.types import Runtime
 
 _OLDEST = (2, 56)  # before it, Ray unpickled what it read from files
 _REACH_S = 5.0
 _CORES_PER_WORKER = 8  # beyond, one process's threads wait for each other
 _LONGEST_FOLDER = 40  # of a temporary folder: Ray puts sockets there, whose paths may have 107 bytes
+_FOLDERS, _HELD = "segsvc-ray-", "held"
 _TRAVELLING = ("s3", "s3_buckets")  # settings that nodes need; they hold no secret
-
-
-class RaySettings(Settings):
-    """What may be set for Ray; read as all other settings are."""
-
-    ray_gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
-        default=None, description="GPUs, or a fraction of one, that each worker takes; by default 1 with torch-cuda, else 0")
-    ray_cpus_per_worker: Annotated[float, Field(gt=0)] | None = Field(
-        default=None, description="CPUs that each worker takes; by default as many as it has threads")
-    ray_start_timeout_s: Annotated[float, Field(gt=0)] = Field(
-        default=300.0, description="how long workers may wait for a cluster's resources before the run gives up")
-    ray_runtime_env: dict[str, Any] = Field(
-        default={}, description="Ray's runtime_env for the workers, as JSON; ours is merged with it")
-
-
-@cache
-def ray_settings() -> RaySettings:
-    """The settings in force, read once. Raises ConfigError that names the setting, what was expected and what came."""
-    try:
-        return RaySettings()
-    except ValidationError as error:
-        raise ConfigError(f"settings (environment SEGSVC_*): {describe(error)}") from error
 
 
 class RayPlace(Place):
@@ -65,13 +40,13 @@ class RayPlace(Place):
         self._driver = driver  # of a cluster that is there; None for one that is started when the run needs it
         self._nodes = nodes
         self._say = say
-        self._settings = ray_settings()
+        self._settings = settings().ray
 
     def spread(self, workers: int | None, threads: int | None, runtime: Runtime) -> tuple[int, int]:
         """Workers and threads of each: what was asked for, and for the rest all of the cluster's GPUs, or cores."""
         if self._driver is None:
             return super().spread(workers, threads, runtime)
-        return spread(self._nodes, workers, threads, cpus=self._settings.ray_cpus_per_worker, gpus=self._gpus(runtime))
+        return spread(self._nodes, workers, threads, cpus=self._settings.cpus_per_worker, gpus=self._gpus(runtime))
 
     def runtime(self, model: Model, choice: RuntimeChoice, say: Say) -> Runtime:
         """CUDA where the cluster has GPUs; else what this machine would take without one. Converts the model for it.
@@ -91,7 +66,7 @@ class RayPlace(Place):
 
     def executor(self, desk: Desk, spec: WorkerSpec, workers: int) -> Actors:
         """The executor for a desk."""
-        cpus, gpus = self._settings.ray_cpus_per_worker or spec.threads, self._gpus(spec.runtime)
+        cpus, gpus = self._settings.cpus_per_worker or spec.threads, self._gpus(spec.runtime)
         driver = self._driver or Driver(Wanted(
             None, self._wanted.folder, cpus=math.ceil(workers * cpus), gpus=gpus > 0,
             start_timeout_s=self._wanted.start_timeout_s))
@@ -99,7 +74,7 @@ class RayPlace(Place):
                       on_a_cluster=self._driver is not None, say=self._say)
 
     def _gpus(self, runtime: Runtime) -> float:
-        asked = self._settings.ray_gpus_per_worker
+        asked = self._settings.gpus_per_worker
         return asked if asked is not None else 1.0 if runtime is Runtime.TORCH_CUDA else 0.0
 
 
@@ -110,24 +85,21 @@ def connected(say: Say) -> Iterator[RayPlace]:
     Raises ConfigError where the cluster at RAY_ADDRESS is out of reach, or of another version.
     """
     _check_installed()
-    values = ray_settings()
+    values = settings()
     address = os.environ.get("RAY_ADDRESS") or None
-    folder = _ray_folder()
-    driver: Driver | None = None
-    try:
+    with ray_folder() as folder:
         if address in (None, "local"):
-            yield RayPlace(Wanted(None, str(folder), start_timeout_s=values.ray_start_timeout_s), None, (), say)
+            yield RayPlace(Wanted(None, str(folder), start_timeout_s=values.ray.start_timeout_s), None, (), say)
             return
         _reach(address)
-        wanted = Wanted(address, str(folder), start_timeout_s=values.ray_start_timeout_s, env_vars=travelling(values),
-                        runtime_env=values.ray_runtime_env)
+        wanted = Wanted(address, str(folder), start_timeout_s=values.ray.start_timeout_s, env_vars=travelling(values),
+                        runtime_env=values.ray.runtime_env)
         driver = Driver(wanted)
-        driver.start()
-        yield RayPlace(wanted, driver, driver.ready(lambda: None), say)
-    finally:
-        if driver is not None:
+        try:
+            driver.start()
+            yield RayPlace(wanted, driver, driver.ready(lambda: None), say)
+        finally:
             driver.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def spread(nodes: Sequence[Node], workers: int | None, threads: int | None, *, cpus: float | None,
@@ -184,7 +156,20 @@ def _reach(address: str) -> None:
                           f"{error.strerror or error}. Without RAY_ADDRESS a local one is started.") from error
 
 
-def _ray_folder() -> Path:
-    """A folder of this run's own for Ray's files and sockets, with a path that is short enough for those."""
+@contextmanager
+def ray_folder() -> Iterator[Path]:
+    """A folder for the files and sockets of this run's Ray, until the block ends; those of runs that were killed go too."""
     usual = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="segsvc-ray-", dir=usual if len(usual) <= _LONGEST_FOLDER else "/tmp"))
+    place = Path(usual if len(usual) <= _LONGEST_FOLDER else "/tmp")
+    for other in place.glob(f"{_FOLDERS}*/{_HELD}"):
+        with suppress(OSError), other.open("rb") as file:  # another user's, or held by a run that lives
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(other.parent, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDERS, dir=place))
+    try:
+        with (folder / "lock").open("wb") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            (folder / "lock").rename(folder / _HELD)  # never seen without its lock
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

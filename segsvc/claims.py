@@ -202,7 +202,7 @@ class Desk:
         """A worker is gone. Raises RunError where workers die again and again before they begin an image."""
         hands = list(self._hands.pop(worker, {}).values())
         self._waiting = [number for number in self._waiting if number != worker]
-        unheard = bool(hands) and not death.heard_all and not hands[0].task.alone
+        unheard = not death.heard_all and any(not hand.task.alone for hand in hands)
         if not unheard and not any(hand.started for hand in hands):
             self._starts_failed += 1
             if self._starts_failed >= _STARTS:
@@ -213,7 +213,7 @@ class Desk:
             self._blame(hand, suspects, death)
             held_back = self._quarantined.get(hand.task.shard, {})
             self._todo.appendleft(Task(
-                hand.task.shard, alone=bool(suspects) or hand.task.alone or (unheard and hand is hands[0]),
+                hand.task.shard, alone=bool(suspects) or hand.task.alone or not death.heard_all,
                 suspects=(suspects | hand.task.suspects) - held_back.keys(), quarantined=dict(held_back),
                 replace=hand.task.replace))
 

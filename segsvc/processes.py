@@ -67,8 +67,8 @@ class _PipeClaims:
 
 def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
-    _die_with(parent)
-    _limit_memory()
+    die_with(parent)
+    limit_memory()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     from segsvc.worker import Worker  # loads what decodes and computes: the parent starts children before it needs any
 
@@ -79,7 +79,7 @@ def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
         claims.fatal(str(error))
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """Asks the kernel to kill this process when its parent dies, where it can be asked."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -87,7 +87,7 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _start_deaf(process: SpawnProcess) -> None:
+def start_deaf(process: SpawnProcess) -> None:
     """Starts a process that Ctrl-C does not reach, also before it runs code of ours: it inherits a blocked signal."""
     multiprocessing.resource_tracker.ensure_running()  # which would unblock signals, were it started later
     held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -97,7 +97,7 @@ def _start_deaf(process: SpawnProcess) -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def _limit_memory() -> None:
+def limit_memory() -> None:
     """A hostile image that slips past every other limit meets this one, instead of taking the machine down."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -150,7 +150,7 @@ class Processes:
         while len(self._children) < self._workers:
             here, there = self._context.Pipe()
             process = self._context.Process(target=_child, args=(there, self._spec, os.getpid()), daemon=True)
-            _start_deaf(process)
+            start_deaf(process)
             there.close()
             self._children[self._numbers] = _Child(process, here)
             self._numbers += 1

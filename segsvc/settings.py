@@ -6,7 +6,7 @@ import os
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -56,6 +56,21 @@ class S3Settings(BaseModel):
     read_timeout_s: Annotated[float, Field(gt=0)] = Field(default=60.0, description="without a byte of the answer")
 
 
+class RaySettings(BaseModel):
+    """What workers take of a Ray cluster."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gpus_per_worker: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="GPUs, or a fraction of one, that each worker takes; by default 1 with torch-cuda, else 0")
+    cpus_per_worker: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="CPUs that each worker takes; by default as many as it has threads")
+    start_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        default=300.0, description="how long workers may wait for a cluster's resources before the run gives up")
+    runtime_env: dict[str, Any] = Field(
+        default={}, description="Ray's runtime_env for the workers, as JSON; ours is merged with it")
+
+
 def _user_data(folder: str) -> Path:
     return Path(platformdirs.user_data_dir("segsvc")) / folder
 
@@ -83,14 +98,15 @@ class Settings(BaseSettings):
         default=1, description="images that are read and merged ahead while the model uses all threads")
     s3: S3Settings = Field(default=S3Settings(), description="how buckets are reached")
     s3_buckets: dict[str, S3Settings] = Field(default={}, description="the same for one bucket, over what `s3` says")
+    gpu_lanes: Annotated[int, Field(ge=1)] = Field(
+        default=8, description="images that are read, decoded and merged at once beside a GPU")
+    ray: RaySettings = Field(default=RaySettings(), description="what workers take of a Ray cluster")
 
     def s3_of(self, bucket: str) -> S3Settings:
         """How that bucket is reached."""
         own = self.s3_buckets.get(bucket)
         return self.s3 if own is None else self.s3.model_copy(
             update={name: getattr(own, name) for name in own.model_fields_set})
-    gpu_lanes: Annotated[int, Field(ge=1)] = Field(
-        default=8, description="images that are read, decoded and merged at once beside a GPU")
 
     @classmethod
     def settings_customise_sources(

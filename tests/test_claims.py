@@ -106,18 +106,29 @@ def test_what_a_worker_had_in_hand_comes_back_and_only_what_was_begun_is_taken_u
     assert [taken(desk, 2) for _ in range(3)] == [Task(0, alone=True, suspects=frozenset({5})), Task(1), Task(2)]
 
 
-def test_where_not_all_was_heard_the_shard_is_taken_up_alone_and_then_blame_falls_as_ever() -> None:
+def test_where_not_all_was_heard_all_in_hand_is_taken_up_alone_and_then_blame_falls_as_ever() -> None:
     desk = desk_of(0, 1)
     taken(desk, 1)
     taken(desk, 1)
     desk.died(1, LOST)
     assert taken(desk, 2) == Task(0, alone=True)
-    assert taken(desk, 3) == Task(1)
+    assert taken(desk, 3) == Task(1, alone=True)
     for worker in (2, 4, 6):
         desk.hear(worker, Started(0, 7))
         desk.died(worker, LOST)
         task = taken(desk, worker + 2)
     assert set(task.quarantined) == {7}
+
+
+def test_a_shard_that_was_alone_does_not_hide_that_the_next_one_may_have_been_begun_unheard() -> None:
+    desk = desk_of(0, 1)
+    taken(desk, 1)
+    desk.hear(1, Started(0, 3))
+    desk.died(1, LOST)
+    assert taken(desk, 2) == Task(0, alone=True, suspects=frozenset({3}))
+    assert taken(desk, 2) == Task(1)  # asked for while the first was being published
+    desk.died(2, LOST)
+    assert [taken(desk, 3).alone, taken(desk, 3).alone] == [True, True]
 
 
 def test_a_worker_that_cannot_go_on_ends_the_run_in_its_own_words() -> None:
