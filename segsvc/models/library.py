@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,7 +36,7 @@ class Model:
     folder: Path
     card: ModelCard
     operating_point: OperatingPoint | None
-    origin: str = ""
+    origin: str = field(default="", compare=False)
 
     @property
     def name(self) -> str:

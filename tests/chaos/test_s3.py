@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.chaos.conftest import BAD, Storms
@@ -142,3 +144,29 @@ def test_a_run_by_ray_that_loses_a_worker_and_its_node_publishes_what_an_inline_
     assert story.starts == 1 + len(story.said)  # it was done before Ray saw its node dead, or said so and ended with 1
     assert differences(out, clean, images=pictures.images) == NONE
     assert json.loads(out.read("run.json"))["attempt"] == story.starts
+
+
+def test_two_runs_on_one_out_in_a_bucket_at_once_do_no_harm(segsvc: Program, pictures: Pictures, clean: S3Out) -> None:
+    out = pictures.out("both")
+    both = [segsvc.start("run", pictures.uri, *COMMAND, out.uri, environment=pictures.server.environment) for _ in range(2)]
+    said = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert differences(out, clean, images=pictures.images) == NONE
+    assert json.loads(out.read("run.json"))["images"]["done"] == IMAGES
+
+
+def test_a_folder_and_a_bucket_give_the_same_but_for_where_the_images_are(
+        segsvc: Program, pictures: Pictures, clean: S3Out) -> None:
+    write_scenes(segsvc.folder / "in", IMAGES)
+    answer = segsvc("run", "in", *COMMAND, "out")
+    assert answer.code == 0, answer.stderr
+    place = {"plan": {"image_id", "image_uri", "image_version"}, "images": {"image_id", "image_uri", "image_version"},
+             "candidates": {"candidate_id", "image_id", "image_uri", "image_version"}}
+    for kind, named_by_place in place.items():
+        for number in range(IMAGES // 2):
+            name = f"{kind}/part-{number:05d}.parquet"
+            here = pq.read_table(segsvc.folder / "out" / name)
+            there = pq.read_table(io.BytesIO(clean.read(name)))
+            columns = [column for column in here.schema.names if column not in named_by_place]
+            assert here.select(columns).to_pylist() == there.select(columns).to_pylist()
+            assert not set(here["image_uri"].to_pylist()) & set(there["image_uri"].to_pylist())
