@@ -1,4 +1,4 @@
-"""A run by Ray: what `segsvc run --executor ray` uses, and what `ray job submit -- python -m jobs.batch SPEC` starts.
+"""A run by Ray: what `ray job submit -- python -m jobs.batch SPEC` starts.
 
 SPEC is a path, a URI or the JSON itself of a document with what `segsvc run` takes:
 `{"input": ..., "model": ..., "out": ...}`, and, if need be, recall, precision, flag_at, accept_at, limit, shard_size,
@@ -11,15 +11,13 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from types import FrameType
 
 from pydantic import ValidationError
 
-from jobs.place import RayPlace
-from jobs.place import connected as place_of_ray
-from segsvc.asking import Asked, Say, request_of
+from jobs.place import connected
+from segsvc.asking import Asked, request_of
 from segsvc.card import describe
 from segsvc.documents import RunDocument
 from segsvc.errors import ConfigError, ImageError, SegsvcError
@@ -32,16 +30,6 @@ log = logging.getLogger("jobs.batch")
 _USAGE = "expected one argument, SPEC: a path, a URI or the JSON of {input, model, out, ...}"
 _SAY_EVERY_S = 30.0
 _DONE, _FAILED, _WRONG, _SOME_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
-
-
-@contextmanager
-def connected(asked: Asked, say: Say) -> Iterator[RayPlace]:
-    """The place where Ray computes what is asked, until the block ends: the cluster at RAY_ADDRESS, else a local one.
-
-    Raises ConfigError where the cluster is out of reach, or of another version.
-    """
-    with place_of_ray(say) as place:
-        yield place
 
 
 def read_spec(spec: str) -> Asked:
@@ -64,7 +52,7 @@ def read_spec(spec: str) -> Asked:
 
 def run(asked: Asked) -> RunDocument:
     """Begins or resumes the run and works until it is done."""
-    with connected(asked, log.warning) as place:
+    with connected(log.warning) as place:
         return Run(request_of(asked, place, log.warning), settings(), place.executor).execute(_Told())
 
 

@@ -14,7 +14,7 @@ from segsvc.converting import ready_runtime
 from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import Model, find_model
-from segsvc.plan import Input, listing, read_input
+from segsvc.plan import Input, InputKind, listing, read_input
 from segsvc.runner import DEFAULT_SHARD_SIZE, RunRequest
 from segsvc.settings import RuntimeChoice, settings
 from segsvc.stores import store_of
@@ -105,7 +105,7 @@ def look_up(asked: Asked, say: Say) -> Looked:
     model = find_model(asked.model)
     point = operating_point(asked.bands, model, say)
     source = read_input(asked.input)
-    if not source.uri.startswith("file://"):
+    if source.kind is InputKind.LISTING and not source.uri.startswith("file://"):
         next(listing(source), None)  # a bucket that cannot be used says so before a model is converted
     model.check_weights()
     return Looked(model, source, point, asked.runtime or settings().runtime)

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from segsvc.card import describe
 from segsvc.errors import ConfigError
 from segsvc.manifests import READ_AHEAD_BYTES, Lines, going_on, name_of, opened, with_versions
-from segsvc.stores import MISSING, Listed, Skip, is_no_image, store_of
+from segsvc.stores import MISSING, Listed, Skip, is_hidden, is_no_image, store_of
 from segsvc.types import ImageRef
 
 _MANIFEST_LIMIT_BYTES = 64 << 20  # a larger .json is no such manifest
@@ -257,6 +257,6 @@ def _skip(key: str, latest: bool | str | None, deleted: bool | str | None) -> Sk
         return Skip.OLD
     if key.endswith("/"):
         return Skip.SPECIAL
-    if (key[:1] == "." or "/." in key) and any(step[:1] == "." and step not in (".", "..") for step in key.split("/")):
+    if (key[:1] == "." or "/." in key) and any(map(is_hidden, key.split("/"))):
         return Skip.HIDDEN
     return Skip.ENDING if is_no_image(key) else None

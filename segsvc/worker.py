@@ -37,7 +37,6 @@ class Worker:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._folder = RunFolder(store_of(spec.out_uri).folder(spec.out_uri))
-        self._folder.spec()  # a machine that does not see OUT says so now
         model = find_same_model(spec.model_folder, spec.model_digest) or find_same_model(
             spec.model_origin, spec.model_digest)
         if model is None:

@@ -53,9 +53,9 @@ def command(source: str, model_name: str, out: str, executor: str, workers: int 
     if dry_run:
         return _show_estimate(_estimate(asked), as_json=as_json)
     if executor == ExecutorName.RAY.value:
-        from jobs.batch import connected  # loads Ray
+        from jobs.place import connected
 
-        with connected(asked, say) as cluster:  # a Place with an executor; a local cluster ends with the block
+        with connected(say) as cluster:  # a Place with an executor; a local cluster ends with the block
             return show_run(execute(request_of(asked, cluster, say), cluster.executor), as_json=as_json)
     return show_run(execute(request_of(asked, Place(), say), inline), as_json=as_json)
 

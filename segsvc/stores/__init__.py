@@ -111,6 +111,11 @@ def is_no_image(name: str) -> bool:
     return dot > name.rfind("/") and name[dot:].lower() in NO_IMAGE_ENDINGS
 
 
+def is_hidden(step: str) -> bool:
+    """Whether a step of a key hides what it leads to: it begins with a dot, and is not `.` or `..`."""
+    return step[:1] == "." and step not in (".", "..")
+
+
 def store_of(uri: str) -> Store:
     """The store of a URI's scheme (a path without one is a file's). Raises ConfigError with the known schemes."""
     scheme = uri.split("://", 1)[0] if "://" in uri else "file"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from segsvc.errors import ImageError, ImageErrorKind, StoreError
 from segsvc.settings import settings
-from segsvc.stores import MISSING, Listed, Skip, is_no_image
+from segsvc.stores import MISSING, Listed, Skip, is_hidden, is_no_image
 from segsvc.stores.s3.blob import open_object
 from segsvc.stores.s3.buckets import BUCKETS, SCHEME, split_uri, uri_of
 from segsvc.stores.s3.client import BucketClient
@@ -111,7 +111,7 @@ def _is_hidden(relative: str, *, begins_so: bool) -> bool:
     if "." not in relative:
         return False
     segments = relative.split("/")[1 if begins_so else 0:]
-    return any(segment.startswith(".") and segment not in (".", "..") for segment in segments)
+    return any(map(is_hidden, segments))
 
 
 PLUGIN = S3Store()
