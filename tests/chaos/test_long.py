@@ -105,18 +105,19 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pictures]:
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[list[Row]]:
-    rows: list[Row] = []
-    yield rows
-    kills = Counter[str]()
+def table() -> list[Row]:
+    return []
+
+
+def _tabulate(rows: list[Row]) -> None:
+    """Writes the table of the runs so far: what breaks off leaves what was seen."""
+    kills, by_victim, by_way = Counter[str](), Counter[str](), Counter[str]()
     for row in rows:
         kills.update(row.kills)
-    sums = {name: sum(getattr(row, name) for row in rows) for name in ("lost", "doubled", "not_ended", "unlike")}
-    by_victim, by_way = Counter[str](), Counter[str]()
-    for row in rows:
         by_way[row.way] += sum(row.kills.values())
         for name, count in row.kills.items():
             by_victim[name.split()[0]] += count
+    sums = {name: sum(getattr(row, name) for row in rows) for name in ("lost", "doubled", "not_ended", "unlike")}
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     TABLE.write_text(json.dumps(
         {"kills": kills.total(), "images_a_run": IMAGES, "runs": len(rows), **sums, "kills_by_victim": by_victim,
@@ -139,6 +140,7 @@ def test_a_run_that_is_killed_ten_times_ends_like_a_clean_one(
     table.append(row)
     begun = time.monotonic()
     with ExitStack() as stack:
+        stack.callback(_tabulate, table)
         environment = pictures.server.environment
         network: Network | None = None
         if way in (Way.BAD_NETWORK, Way.CLUSTER):
