@@ -6,12 +6,12 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from segsvc.card import IntensityScale, Task
+from segsvc.card import IntensityScale, ModelCard, Task
 from segsvc.imaging.intensity import Affine, affine, to_channels, to_input
 from segsvc.imaging.resizing import model_view
 from segsvc.imaging.tiling import BandMerger, TilePlan, cut_tile, plan_tiles
@@ -28,11 +28,23 @@ from segsvc.types import (
 )
 
 if TYPE_CHECKING:
-    from segsvc.models.runtime import Predictor, Scored
+    from segsvc.models.runtime import Scored
 
 _SAMPLE_WHOLE_PX = 4_000_000  # up to this many px percentiles are taken over the whole image
 _SAMPLE_GRID = 8  # beyond, over this many boxes along each axis
 _SAMPLE_BOX_PX = 256
+
+
+class Predictor(Protocol):
+    """A model that computes inputs one after the other: `segsvc.models.runtime.Predictor`, or one that is being trained."""
+
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def flexible(self) -> bool: ...
+    def submit(self, pixels: npt.NDArray[np.float32]) -> Future[Scored]: ...
 
 
 class Stopwatch:
@@ -65,13 +77,13 @@ def _intensity(source: Source, predictor: Predictor, frame: int, watch: Stopwatc
     sample = None
     if normalisation.scale is IntensityScale.PERCENTILE:
         begun = time.perf_counter()
-        sample = to_channels(_sample(source, frame), predictor.card.channels)
+        sample = to_channels(intensity_sample(source, frame), predictor.card.channels)
         watch.add("read", time.perf_counter() - begun)
     return affine(normalisation, dtype=source.dtype, sample=sample)
 
 
-def _sample(source: Source, frame: int) -> PixelArray:
-    """The pixels over which percentiles are taken: all of them, or boxes on a regular grid of a large image."""
+def intensity_sample(source: Source, frame: int) -> PixelArray:
+    """(h, w, C) the pixels over which percentiles are taken: all of them, or boxes on a regular grid of a large image."""
     width, height = source.width_px, source.height_px
     if width * height <= _SAMPLE_WHOLE_PX:
         return source.read(Box(0, 0, width, height), frame=frame)
@@ -90,15 +102,10 @@ def _regions(source: Source, predictor: Predictor, frame: int,
     from segsvc.imaging.regions import RegionExtractor, in_order
 
     card = predictor.card
-    plan = plan_tiles(source.width_px, source.height_px, tile_px=card.tile_px, overlap_px=card.overlap_px,
-                      stride_px=card.stride_px, flexible=predictor.flexible)
     extractors = [RegionExtractor(width_px=source.width_px, height_px=source.height_px, extraction=card.extraction,
                                   class_name=name, frame=frame) for name in card.class_names]
-    merger = BandMerger(plan, classes=len(extractors))
     candidates: list[Candidate] = []
-    scores = _tile_scores(source, predictor, plan, frame, watch)
-    for row in range(plan.rows):
-        merged = merger.row(scores, row)
+    for merged in score_rows(source, predictor, frame=frame, watch=watch):
         begun = time.perf_counter()
         for extractor, of_class in zip(extractors, merged, strict=True):
             candidates += extractor.feed(of_class)
@@ -108,6 +115,20 @@ def _regions(source: Source, predictor: Predictor, frame: int,
         candidates += extractor.finish()
         counts += extractor.counts
     return list(in_order(candidates)), counts
+
+
+def score_rows(source: Source, predictor: Predictor, *, frame: int = 0, watch: Stopwatch) -> Iterator[ScoreArray]:
+    """The dense scores of a frame from top to bottom: (classes, rows, width_px), one piece a row of tiles.
+
+    Raises ImageError where the source cannot be decoded.
+    """
+    card = predictor.card
+    plan = plan_tiles(source.width_px, source.height_px, tile_px=card.tile_px, overlap_px=card.overlap_px,
+                      stride_px=card.stride_px, flexible=predictor.flexible)
+    merger = BandMerger(plan, classes=len(card.classes))
+    scores = _tile_scores(source, predictor, plan, frame, watch)
+    for row in range(plan.rows):
+        yield merger.row(scores, row)
 
 
 def _tile_scores(source: Source, predictor: Predictor, plan: TilePlan, frame: int,
