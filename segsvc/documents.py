@@ -197,7 +197,7 @@ def write_schemas(folder: Path = SCHEMAS) -> None:
         (folder / f"{name}.json").write_text(json_schema(name), encoding="utf-8")
 
 
-def printable_path(path: Path) -> str:
+def printable_path(path: Path | str) -> str:
     """A path as JSON can hold it: bytes that are no UTF-8 are replaced."""
     return os.fsencode(path).decode("utf-8", "replace")
 

@@ -62,9 +62,11 @@ class _Gathered:
     examples: list[tuple[float, int, dict[str, Any], list[dict[str, Any]]]] = field(default_factory=list)
 
 
-def write_run_report(folder: RunFolder, document: RunDocument) -> None:
-    """Writes report.html of the run as it stands."""
-    folder.put("report.html", render(run_report(folder, document)).encode("utf-8", "replace"))
+def write_run_report(folder: RunFolder, document: RunDocument) -> int:
+    """Writes report.html of the run as it stands; gives its size in bytes."""
+    page = render(run_report(folder, document)).encode("utf-8", "replace")
+    folder.put("report.html", page)
+    return len(page)
 
 
 def run_report(folder: RunFolder, document: RunDocument) -> RunReport:
@@ -221,8 +223,8 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
     return Mark(box=box, rings=rings, colour=colour, line=BAND_LINES[band])
 
 
-def refresh(folder: RunFolder, before: RunDocument) -> None:
-    """Writes run.json and report.html anew: the counts by the operating point that is in force now.
+def refresh(folder: RunFolder, before: RunDocument) -> int:
+    """The bytes of the report; writes it and run.json anew, with the counts by the operating point that is in force now.
 
     Of a run that is not finished only the report: its run.json is written by whoever works on it.
     """
@@ -231,4 +233,4 @@ def refresh(folder: RunFolder, before: RunDocument) -> None:
         folder.put_json("run.json", document.model_dump(mode="json"))
     else:
         document = as_it_stands(folder, before)
-    write_run_report(folder, document)
+    return write_run_report(folder, document)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from segsvc.cli.main import Exit
@@ -21,15 +19,15 @@ from segsvc.summary import left_document
 def command(place: str, as_json: bool) -> int:
     """Write report.html of the run in OUT anew, or say where a model's report is."""
     folder = RunFolder(store_of(place).folder(place))
-    path = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
+    report, size_bytes = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
     if as_json:
-        click.echo(ReportDocument(report=printable_path(path), size_bytes=path.stat().st_size).model_dump_json(indent=2))
+        click.echo(ReportDocument(report=printable_path(report), size_bytes=size_bytes).model_dump_json(indent=2))
     else:
-        click.echo(str(path))
+        click.echo(report)
     return Exit.DONE
 
 
-def _of_run(folder: RunFolder, place: str) -> Path:
+def _of_run(folder: RunFolder, place: str) -> tuple[str, int]:
     from segsvc.run_report import refresh  # loads what draws: not for `segsvc report --help`
 
     before = left_document(folder)
@@ -37,13 +35,13 @@ def _of_run(folder: RunFolder, place: str) -> Path:
         raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without a run.json of this version. "
                           "Run the same `segsvc run` again.")
     try:
-        refresh(folder, before)
+        size_bytes = refresh(folder, before)
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
-    return Path(place) / "report.html"
+    return f"{place.rstrip('/')}/report.html", size_bytes
 
 
-def _of_model(place: str) -> Path:
+def _of_model(place: str) -> tuple[str, int]:
     try:
         model = find_model(place)
     except (UnknownName, ConfigError) as error:
@@ -51,4 +49,4 @@ def _of_model(place: str) -> Path:
     report = model.folder / "report.html"
     if not report.is_file():
         raise ConfigError(f"model {model.name}: expected report.html in {model.folder}, there is none")
-    return report
+    return str(report), report.stat().st_size

@@ -1,0 +1,73 @@
+"""The commands on a run whose OUT is in a bucket: they do there what they do in a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Program
+from tests.s3_servers import S3Server, seaweedfs
+from tests.scenes import write_scenes
+
+IN, OUT = "s3://pictures/in", "s3://pictures/out"
+RUN = ("run", IN, "--model", "bright", "--out", OUT, "--shard-size", "2", "--workers", "1", "--threads", "1")
+IMAGES = 5
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with seaweedfs(tmp_path_factory.mktemp("weed")) as server:
+        client = server.client()
+        client.create_bucket(Bucket="pictures")
+        for path in write_scenes(tmp_path_factory.mktemp("scenes"), IMAGES):
+            client.put_object(Bucket="pictures", Key=f"in/{path.name}", Body=path.read_bytes())
+        client.put_object(Bucket="pictures", Key="in/zz-broken.png", Body=b"\x89PNG\r\n\x1a\nand no more")
+        yield server
+
+
+@pytest.fixture
+def page(segsvc: Program, server: S3Server) -> bytes:
+    """The report of a run that is done, but for one image; made once."""
+    if "Contents" not in server.client().list_objects_v2(Bucket="pictures", Prefix="out/"):
+        answer = segsvc(*RUN, environment=server.environment)
+        assert answer.code == 3, answer.stderr
+        assert f"report      {OUT}/report.html" in answer.stdout
+    return body(server, "report.html")
+
+
+def body(server: S3Server, name: str) -> bytes:
+    found: bytes = server.client().get_object(Bucket="pictures", Key=f"out/{name}")["Body"].read()
+    return found
+
+
+def test_bands_are_put_in_force_and_the_report_says_so(segsvc: Program, server: S3Server, page: bytes) -> None:
+    answer = segsvc("band", OUT, "--flag-at", "0.5", "--accept-at", "0.9", "--json", environment=server.environment)
+    assert answer.code == 0, answer.stderr
+    assert json.loads(body(server, "bands.json"))["operating_points"][-1]["classes"]["*"]["accept_at"] == 0.9
+    assert body(server, "report.html") != page
+
+
+def test_the_report_is_where_the_run_is(segsvc: Program, server: S3Server, page: bytes) -> None:
+    said = segsvc("report", f"{OUT}/", environment=server.environment)
+    assert (said.code, said.stdout) == (0, f"{OUT}/report.html\n"), said.stderr
+    document = json.loads(segsvc("report", OUT, "--json", environment=server.environment).stdout)
+    assert document == {"report": f"{OUT}/report.html", "size_bytes": len(body(server, "report.html"))}
+
+
+def test_what_was_found_is_exported(segsvc: Program, server: S3Server, page: bytes, tmp_path: Path) -> None:
+    answer = segsvc("export", OUT, "--format", "coco", "--to", tmp_path / "coco.json", "--verdict", "all",
+                    environment=server.environment)
+    assert answer.code == 0, answer.stderr
+    images = json.loads((tmp_path / "coco.json").read_text())["images"]
+    assert [image["image_uri"].startswith(f"{IN}/") for image in images] == [True] * IMAGES
+
+
+def test_failed_images_are_taken_up_again(segsvc: Program, server: S3Server, page: bytes) -> None:
+    assert json.loads(body(server, "failures.jsonl"))["error_kind"] != "changed"
+    server.client().put_object(Bucket="pictures", Key="in/zz-broken.png", Body=b"another one")
+    changed = segsvc(*RUN, "--retry-failed", environment=server.environment)
+    assert changed.code == 3, changed.stderr  # it is another object now, and a run is over those that were planned
+    assert json.loads(body(server, "failures.jsonl"))["error_kind"] == "changed"
