@@ -41,6 +41,7 @@ class Point(StrEnum):
     AFTER = "after"  # so many seconds after it was awaited
 
 
+_RAY_PATIENCE_S = 90.0  # actors and agents of a cluster whose head or node died end after 60 s: Ray's own patience
 _MOMENTS = frozenset({Point.BETWEEN, Point.WRITING})  # so short that everybody is held still to be sure
 
 
@@ -103,7 +104,7 @@ class Storm:
                     break
             while not self._done(most_starts):
                 continue
-            self._gone(patience_s=90)  # Ray's agents on a node that died wait for 60 s before they do
+            self._gone(patience_s=_RAY_PATIENCE_S)
             return self.story
         finally:
             self.family.end()
@@ -159,7 +160,7 @@ class Storm:
         return False
 
     def _again(self) -> None:
-        self._gone(*AT_WORK, patience_s=30)
+        self._gone(*AT_WORK, patience_s=30 if self.cluster is None else _RAY_PATIENCE_S)
         self.mend()
         self.start()
 
