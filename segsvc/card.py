@@ -6,6 +6,7 @@ import hashlib
 import json
 from datetime import datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,6 +28,7 @@ class Task(StrEnum):
     """What a model answers."""
 
     SEMANTIC = "semantic"  # dense scores, a map a class
+    INSTANCE = "instance"  # objects, each with a box, a score and a mask
     CLASSIFICATION = "classification"  # a score a class for the whole image
 
 
@@ -65,7 +67,8 @@ class Resize(_Document):
 class Extraction(_Document):
     """How scores become candidates: a region is formed above `extent_min` and stored if its highest score reaches `floor`.
 
-    For a classifier `extent_min` and `min_area_px` mean nothing, and at most `top_k` classes an image are stored.
+    For a classifier `extent_min` and `min_area_px` mean nothing, and at most `top_k` classes an image are stored. For
+    detected instances `extent_min` means nothing (`detection.mask_min` is for their px), and `floor` is for the score.
     """
 
     extent_min: Probability = 0.5
@@ -77,6 +80,90 @@ class Extraction(_Document):
     def _floor_reaches_extent(self) -> Extraction:
         if self.floor < self.extent_min:
             raise ValueError(f"floor must be at least extent_min ({self.extent_min}), got {self.floor}")
+        return self
+
+
+class FeatureNorm(StrEnum):
+    """What follows the convolutions of a detector's pyramid and heads."""
+
+    NONE = "none"
+    BATCH = "batch"
+    GROUP = "group"  # does not depend on the other images of a batch
+
+
+Share = Annotated[float, Field(gt=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Detection(_Document):
+    """How a detector with masks (Mask R-CNN) is built, and which of its answers count. The defaults are torchvision's.
+
+    A tile is enlarged before the network sees it: by `scale`, or where that is null as torchvision does, so that its
+    shorter side is `min_side_px` unless the longer one would exceed `max_side_px`. Sizes of anchors and `roi_level_px` are
+    in px of the enlarged tile; ratios are height / width. A detection counts from `score_min`; of two of a class whose boxes
+    overlap by more than `nms_iou` the better one does, and at most `most` a tile. A px belongs to its mask from `mask_min`.
+
+    The last group is for the arch "fpn" alone, a pyramid over the features of a timm encoder: its levels have these strides
+    and, with `pooled_level`, one of twice the last stride; each has its own sizes of anchors. An object of `roi_level_px` is
+    looked at on the level of stride 16, one of half the size on the level before. Masks have 2 * `mask_roi_px` px a side.
+    """
+
+    scale: Annotated[float, Field(gt=0, le=16)] | None = None
+    min_side_px: Count = 800
+    max_side_px: Count = 1333
+
+    anchor_sizes_px: Annotated[tuple[Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)], ...],
+                               Field(min_length=1)] = ((32,), (64,), (128,), (256,), (512,))
+    anchor_ratios: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+
+    proposals_per_level: Count = 1000  # before suppression; and after it, in all:
+    proposals: Count = 1000
+    proposal_nms_iou: Share = 0.7
+    proposal_score_min: Probability = 0.0
+    score_min: Probability = 0.05
+    nms_iou: Share = 0.5
+    most: Annotated[int, Field(ge=1, le=1000)] = 100
+    mask_min: Probability = 0.5
+
+    train_proposals_per_level: Count = 2000  # while it is trained, as all `train_` are
+    train_proposals: Count = 2000
+    train_anchor_iou: Share = 0.7
+    train_anchor_iou_below: Share = 0.3
+    train_anchors: Count = 256
+    train_anchor_positive: Share = 0.5
+    train_roi_iou: Share = 0.5
+    train_rois: Count = 512
+    train_roi_positive: Share = 0.25
+
+    frozen_norms: bool = False  # maskrcnn_resnet50_fpn: torchvision's FrozenBatchNorm2d, as its checkpoints have it ...
+    norm_eps: Annotated[float, Field(ge=0)] = 1e-5  # ... which those trained on COCO have with 0
+
+    strides: Annotated[tuple[Count, ...], Field(min_length=1)] = (4, 8, 16, 32)
+    pooled_level: bool = True
+    channels: Count = 256
+    norm: FeatureNorm = FeatureNorm.NONE
+    rpn_convs: Count = 1
+    roi_level_px: Count = 224
+    box_roi_px: Count = 7
+    box_convs: tuple[Count, ...] = ()
+    box_layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (1024, 1024)
+    mask_roi_px: Count = 14
+    mask_convs: Annotated[tuple[Count, ...], Field(min_length=1)] = (256, 256, 256, 256)
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Detection:
+        if any(stride & (stride - 1) for stride in self.strides) or any(
+                below * 2 != above for below, above in pairwise(self.strides)):
+            raise ValueError(f"strides must be powers of 2, each twice the one before, got {self.strides}")
+        if len({len(sizes) for sizes in self.anchor_sizes_px}) != 1:
+            raise ValueError(f"anchor_sizes_px must name as many sizes for each level, got {self.anchor_sizes_px}")
+        levels = len(self.strides) + self.pooled_level
+        if len(self.anchor_sizes_px) != levels:
+            raise ValueError(f"anchor_sizes_px must have sizes for {levels} levels (strides, and one more if pooled_level), "
+                             f"got {len(self.anchor_sizes_px)}")
+        if self.train_anchor_iou_below > self.train_anchor_iou:
+            raise ValueError(f"train_anchor_iou_below must be at most train_anchor_iou ({self.train_anchor_iou}), got "
+                             f"{self.train_anchor_iou_below}")
         return self
 
 
@@ -112,6 +199,7 @@ class ModelCard(_Document):
     stride_px: Annotated[int, Field(ge=1)] = 32
     pixel_size_um: Annotated[float, Field(gt=0)] | None = None
     resize: Resize | None = None
+    detection: Detection | None = None
     extraction: Extraction = Extraction()
     licence: str
     trained_on: str = ""
@@ -131,6 +219,8 @@ class ModelCard(_Document):
                 raise ValueError(f"normalisation.{what} must have {self.channels} values, got {len(values)}")
         if self.task is Task.CLASSIFICATION and self.resize is None:
             raise ValueError("a classification model needs resize: {shorter_side_px, crop_px}")
+        if self.task is Task.INSTANCE and self.detection is None:
+            raise ValueError("an instance model needs detection: {} for torchvision's settings, or what differs from them")
         known = [node.name for node in self.classes]
         if len(set(known)) != len(known):
             raise ValueError("class names must differ from each other")

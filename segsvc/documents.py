@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from segsvc.card import ModelCard, OperatingPoint, RunSpec
+from segsvc.metrics_document import MetricsDocument
 
 
 class Document(BaseModel):
@@ -169,10 +170,68 @@ class DoctorDocument(Document):
     checks: list[Check]
 
 
+class DatasetProblem(Document):
+    """Something wrong with a data set. severity: error or warning; where: the image or file, "" for the set as a whole."""
+
+    severity: str
+    kind: str
+    message: str
+    where: str
+
+
+class DatasetCheckDocument(Document):
+    """What `segsvc datasets check --json` prints; `ok` where there are warnings alone. Errors come first."""
+
+    place: str
+    layout: str
+    task: str
+    images: int
+    ok: bool
+    errors: int
+    warnings: int
+    problems: list[DatasetProblem]
+    skipped: dict[str, int]
+
+
+class DatasetClass(Document):
+    """A class of a data set: how many images show it and how many objects they hold, by split ("none" without one)."""
+
+    name: str
+    images: dict[str, int]
+    objects: dict[str, int]
+
+
+class SidePx(Document):
+    """The least, middle and largest length of a side."""
+
+    least: int
+    median: int
+    largest: int
+
+
+class DatasetDocument(Document):
+    """What `segsvc datasets show --json` prints. images and groups: how many by split ("none" without one)."""
+
+    place: str
+    layout: str
+    task: str
+    exclusive: bool
+    images: dict[str, int]
+    groups: dict[str, int]
+    classes: list[DatasetClass]
+    width_px: SidePx | None
+    height_px: SidePx | None
+    unreadable_images: int
+    errors: int
+    warnings: int
+    skipped: dict[str, int]
+
+
 # name of the schema: the document it describes
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "run": RunDocument, "dry_run": DryRunDocument, "band": BandDocument, "models": ModelsDocument,
     "model": ModelDocument, "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
+    "metrics": MetricsDocument, "dataset": DatasetDocument, "dataset_check": DatasetCheckDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
 }
 WRITTEN_BY_HAND = frozenset({"card", "operating_point"})

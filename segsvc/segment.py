@@ -28,7 +28,7 @@ from segsvc.types import (
 )
 
 if TYPE_CHECKING:
-    from segsvc.models.runtime import Scored
+    from segsvc.models.runtime import Detected, Scored
 
 _SAMPLE_WHOLE_PX = 4_000_000  # up to this many px percentiles are taken over the whole image
 _SAMPLE_GRID = 8  # beyond, over this many boxes along each axis
@@ -44,7 +44,8 @@ class Predictor(Protocol):
     def threads(self) -> int: ...
     @property
     def flexible(self) -> bool: ...
-    def submit(self, pixels: npt.NDArray[np.float32]) -> Future[Scored]: ...
+    def submit(self, pixels: npt.NDArray[np.float32]) -> Future[Scored] | Future[Detected]:
+        """Scores, or objects where the card's task is instance."""
 
 
 class Stopwatch:
@@ -62,7 +63,7 @@ def segment_source(source: Source, predictor: Predictor, watch: Stopwatch) -> Se
 
     Raises ImageError where the source cannot be decoded.
     """
-    find = _classify if predictor.card.task is Task.CLASSIFICATION else _regions
+    find = {Task.CLASSIFICATION: _classify, Task.INSTANCE: _instances, Task.SEMANTIC: _regions}[predictor.card.task]
     candidates: list[Candidate] = []
     counts = ExtractionCounts()
     for frame in range(source.frames):
@@ -122,33 +123,74 @@ def score_rows(source: Source, predictor: Predictor, *, frame: int = 0, watch: S
 
     Raises ImageError where the source cannot be decoded.
     """
-    card = predictor.card
-    plan = plan_tiles(source.width_px, source.height_px, tile_px=card.tile_px, overlap_px=card.overlap_px,
-                      stride_px=card.stride_px, flexible=predictor.flexible)
-    merger = BandMerger(plan, classes=len(card.classes))
+    plan = _plan(source, predictor)
+    merger = BandMerger(plan, classes=len(predictor.card.classes))
     scores = _tile_scores(source, predictor, plan, frame, watch)
     for row in range(plan.rows):
         yield merger.row(scores, row)
 
 
+def _plan(source: Source, predictor: Predictor) -> TilePlan:
+    card = predictor.card
+    return plan_tiles(source.width_px, source.height_px, tile_px=card.tile_px, overlap_px=card.overlap_px,
+                      stride_px=card.stride_px, flexible=predictor.flexible)
+
+
+def _instances(source: Source, predictor: Predictor, frame: int,
+               watch: Stopwatch) -> tuple[list[Candidate], ExtractionCounts]:
+    from segsvc.imaging.instances import InstanceCollector
+    from segsvc.models.runtime import Detected
+
+    card = predictor.card
+    if card.detection is None:
+        raise ValueError(f"model {card.name}: a model of instances needs card.detection, got none")
+    plan = _plan(source, predictor)
+    collector = InstanceCollector(plan, extraction=card.extraction, mask_min=card.detection.mask_min,
+                                  class_names=card.class_names, frame=frame)
+    for place, answer in enumerate(_answers(source, predictor, plan, frame, watch)):
+        if not isinstance(answer, Detected):
+            raise ValueError(f"model {card.name}: expected objects from it, got {type(answer).__name__}")
+        begun = time.perf_counter()
+        collector.add(answer.detections, row=place // plan.columns, column=place % plan.columns)
+        watch.add("masks", time.perf_counter() - begun)
+    begun = time.perf_counter()
+    candidates, counts = collector.finish()
+    watch.add("masks", time.perf_counter() - begun)
+    return list(candidates), counts
+
+
 def _tile_scores(source: Source, predictor: Predictor, plan: TilePlan, frame: int,
                  watch: Stopwatch) -> Iterator[ScoreArray]:
-    """Scores (classes, tile_y, tile_x) of all tiles in order, with enough of them ahead to keep the model busy."""
-    to = _intensity(source, predictor, frame, watch)
-    ahead: deque[Future[Scored]] = deque()
+    """Scores (classes, tile_y, tile_x) of all tiles in order."""
+    return (_scores(answer, predictor.card) for answer in _answers(source, predictor, plan, frame, watch))
 
-    def next_scores() -> ScoreArray:
-        scored = ahead.popleft().result()
-        watch.add("model", scored.seconds)
-        return scored.scores
+
+def _scores(answer: Scored | Detected, card: ModelCard) -> ScoreArray:
+    from segsvc.models.runtime import Scored
+
+    if not isinstance(answer, Scored):
+        raise ValueError(f"model {card.name}: expected scores from it, got {type(answer).__name__}")
+    return answer.scores
+
+
+def _answers(source: Source, predictor: Predictor, plan: TilePlan, frame: int,
+             watch: Stopwatch) -> Iterator[Scored | Detected]:
+    """What the model answers to all tiles in order, with enough of them ahead to keep it busy."""
+    to = _intensity(source, predictor, frame, watch)
+    ahead: deque[Future[Scored] | Future[Detected]] = deque()
+
+    def next_answer() -> Scored | Detected:
+        answer = ahead.popleft().result()
+        watch.add("model", answer.seconds)
+        return answer
 
     try:
         for tile in _tiles(source, plan, channels=predictor.card.channels, to=to, frame=frame, watch=watch):
             ahead.append(predictor.submit(tile))
             if len(ahead) > 2 * predictor.threads:
-                yield next_scores()
+                yield next_answer()
         while ahead:
-            yield next_scores()
+            yield next_answer()
     finally:
         for pending in ahead:
             pending.cancel()
@@ -176,9 +218,9 @@ def _classify(source: Source, predictor: Predictor, frame: int,
     view = to_channels(model_view(source, card.resize, frame=frame), card.channels)
     watch.add("read", time.perf_counter() - begun)
     scale = affine(card.normalisation, dtype=source.dtype, sample=view)
-    scored = predictor.submit(to_input(view, scale)).result()
-    watch.add("model", scored.seconds)
-    reached = [(int(score), name) for name, score in zip(card.class_names, scored.scores, strict=True)
+    answer = predictor.submit(to_input(view, scale)).result()
+    watch.add("model", answer.seconds)
+    reached = [(int(score), name) for name, score in zip(card.class_names, _scores(answer, card), strict=True)
                if score / SCORE_ONE >= card.extraction.floor]
     if card.extraction.top_k is not None:
         reached = sorted(reached, key=lambda pair: -pair[0])[: card.extraction.top_k]

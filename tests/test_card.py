@@ -31,7 +31,7 @@ def refusal(**fields: Any) -> str:
     ({"normalisation": {"std": [1.0]}}, "normalisation.std must have 3 values, got 1"),
     ({"normalisation": {"std": [1.0, 0.0, 1.0]}}, "normalisation.std.1: Input should be greater than 0, got 0.0"),
     ({"task": "classification"}, "a classification model needs resize"),
-    ({"task": "poetry"}, "task: Input should be 'semantic' or 'classification', got 'poetry'"),
+    ({"task": "poetry"}, "task: Input should be 'semantic', 'instance' or 'classification', got 'poetry'"),
     ({"classes": []}, "classes: Tuple should have at least 1 item"),
     ({"classes": [{"name": "a"}, {"name": "a"}]}, "class names must differ from each other"),
     ({"classes": [{"name": "a", "parent": "b"}]}, "class 'a' names the parent 'b', which is no class of this model"),
@@ -40,6 +40,15 @@ def refusal(**fields: Any) -> str:
     ({"extraction": {"extent_min": 0.6, "floor": 0.5}}, "floor must be at least extent_min (0.6), got 0.5"),
     ({"extraction": {"floor": 1.5}}, "extraction.floor: Input should be less than or equal to 1, got 1.5"),
     ({"wheels": 4}, "wheels: Extra inputs are not permitted, got 4"),
+    ({"task": "instance"}, "an instance model needs detection: {}"),
+    ({"detection": {"strides": [4, 16]}}, "strides must be powers of 2, each twice the one before, got (4, 16)"),
+    ({"detection": {"strides": [6, 12]}}, "strides must be powers of 2"),
+    ({"detection": {"strides": [4, 8]}}, "anchor_sizes_px must have sizes for 3 levels (strides, and one more if "
+     "pooled_level), got 5"),
+    ({"detection": {"anchor_sizes_px": [[8], [16, 24], [32], [64], [128]]}},
+     "anchor_sizes_px must name as many sizes for each level"),
+    ({"detection": {"most": 1001}}, "detection.most: Input should be less than or equal to 1000, got 1001"),
+    ({"detection": {"train_anchor_iou": 0.2}}, "train_anchor_iou_below must be at most train_anchor_iou (0.2), got 0.3"),
 ])
 def test_a_card_that_makes_no_sense_is_refused_with_the_field_what_was_expected_and_what_came(
         fields: dict[str, Any], said: str) -> None:
@@ -63,6 +72,16 @@ def test_the_digest_is_of_card_and_weights_and_not_of_how_the_json_is_written() 
     assert len(card.digest) == 64
     assert ModelCard.model_validate({**CARD, "weights_sha256": "b" * 64}).digest != card.digest
     assert ModelCard.model_validate({**CARD, "tile_px": 256}).digest != card.digest
+
+
+def test_a_card_without_detection_has_the_digest_that_it_had_before_there_was_detection() -> None:
+    assert ModelCard.model_validate(CARD).digest == ModelCard.model_validate({**CARD, "detection": None}).digest
+    assert ModelCard.model_validate(CARD).digest == "499d6e727b832d7104458a0235fe781ffeadfdeb66aec105ab0fcbecb823e00d"
+    instance = {**CARD, "task": "instance", "detection": {}}
+    assert ModelCard.model_validate(instance).digest == ModelCard.model_validate(
+        {**instance, "detection": {"min_side_px": 800, "most": 100}}).digest
+    assert ModelCard.model_validate(instance).digest != ModelCard.model_validate(
+        {**instance, "detection": {"most": 200}}).digest
 
 
 def test_documents_cannot_be_changed() -> None:

@@ -54,9 +54,7 @@ def show_model(name: str, as_json: bool) -> int:
         weights = None
     except ConfigError as error:
         weights = str(error)
-    document = ModelDocument(name=model.name, digest=model.digest, folder=printable_path(model.folder), card=model.card,
-                             operating_point=model.operating_point, weights_ok=weights is None,
-                             metrics=_metrics(model))
+    document = model_document(model, weights_ok=weights is None)
     click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
     if weights is not None:
         raise ConfigError(weights)
@@ -72,6 +70,12 @@ def pull(name: str | None) -> int:
     for line in pull_assets(settings().assets_dir, settings().models_dir, wanted=name):
         click.echo(line)
     return Exit.DONE
+
+
+def model_document(model: Model, *, weights_ok: bool) -> ModelDocument:
+    """All that is known of a model."""
+    return ModelDocument(name=model.name, digest=model.digest, folder=printable_path(model.folder), card=model.card,
+                         operating_point=model.operating_point, weights_ok=weights_ok, metrics=_metrics(model))
 
 
 def _metrics(model: Model) -> dict[str, Any] | None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import click
+from pydantic import ValidationError
 
 from segsvc.cli.main import Exit
 from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
-from segsvc.models.library import find_model
+from segsvc.metrics_document import MetricsDocument
+from segsvc.models.library import Model, find_model
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import left_document
+from segsvc.writers.paths import replacing
 
 
 @click.command("report")
 @click.argument("place", metavar="OUT_OR_MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(place: str, as_json: bool) -> int:
-    """Write report.html of the run in OUT anew, or say where a model's report is."""
+    """Write report.html of the run in OUT anew, or say where a model's is: where there is none, made of metrics.json."""
     folder = RunFolder(store_of(place).folder(place))
     report, size_bytes = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
     if as_json:
@@ -48,5 +51,21 @@ def _of_model(place: str) -> tuple[str, int]:
         raise ConfigError(f"expected a run's folder or a model, got {place!r}: no spec.json there, and {error}") from error
     report = model.folder / "report.html"
     if not report.is_file():
-        raise ConfigError(f"model {model.name}: expected report.html in {model.folder}, there is none")
+        _make_report(model)
     return str(report), report.stat().st_size
+
+
+def _make_report(model: Model) -> None:
+    """Makes the report of the model's metrics.json, without pictures."""
+    from segsvc.evaluation.report import render_evaluation  # loads what draws
+
+    metrics, nothing = model.folder / "metrics.json", f"model {model.name}: there is no report.html in {model.folder}, and"
+    if not metrics.is_file():
+        raise ConfigError(f"{nothing} no metrics.json to make it of. `segsvc evaluate` makes both.")
+    try:
+        document = MetricsDocument.model_validate_json(metrics.read_bytes())
+    except (ValidationError, OSError) as error:
+        raise ConfigError(f"{nothing} its metrics.json is not what `segsvc evaluate` writes. Measure the model by it."
+                          ) from error
+    with replacing(model.folder / "report.html") as file:
+        file.write(render_evaluation(document).encode("utf-8", "replace"))

@@ -2,12 +2,13 @@
 
 A layout's PLUGIN has `name`, `task`, `recognises(files)`, `open(files)` and `example(folder)`, which writes a small data
 set of the layout. Reading a set reads its tables, not its images: an image, and a mask that is an image, is opened when
-it is asked for (`segsvc.truth`). What is wrong with a set is collected, all of it, and raised by nobody: `problems`.
+it is asked for (`segsvc.truth`). What is wrong with a set is collected, all of it, as its `problems`; ConfigError is
+raised only where a table as a whole says nothing, such as a CSV without its columns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Protocol
 from segsvc.card import Task
 from segsvc.types import Box, ImageRef
 
-NOT_PLUGINS = frozenset({"files"})
+NOT_PLUGINS = frozenset({"files", "coco_shapes"})
 
 
 class Split(StrEnum):
@@ -86,6 +87,7 @@ class ProblemKind(StrEnum):
     UNREADABLE = "unreadable"  # an image, a mask or a table that cannot be read
     OTHER_SIZE = "other_size"  # a mask or annotations of another size than the image
     UNKNOWN_CLASS = "unknown_class"  # a number or name that is no class of the set
+    UNKNOWN_SPLIT = "unknown_split"  # a split that is none, or none where others have one
     OUT_OF_IMAGE = "out_of_image"  # an object beyond the image's edge
     BAD_OBJECT = "bad_object"  # a polygon, box or encoding that makes no mask
     EMPTY_CLASS = "empty_class"  # a class without an example, in the set or in one of its splits
@@ -111,6 +113,16 @@ class Problem:
     kind: ProblemKind
     message: str
     where: str = ""
+
+
+def wrong(kind: ProblemKind, message: str, where: str = "") -> Problem:
+    """A problem that stops training."""
+    return Problem(Severity.ERROR, kind, message, where)
+
+
+def doubtful(kind: ProblemKind, message: str, where: str = "") -> Problem:
+    """A problem that does not."""
+    return Problem(Severity.WARNING, kind, message, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,13 @@ class DatasetFiles(Protocol):
     """What lies at a place, on a disk or in a bucket."""
 
     @property
-    def place(self) -> str: ...
+    def place(self) -> str:
+        """Its URI, without a slash at its end."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the place is itself a table; paths are then relative to its folder."""
+
     @property
     def files(self) -> Mapping[str, ImageRef]:
         """Relative path -> file, in the order of the paths' bytes; without hidden files and those that are no image."""
@@ -156,6 +174,9 @@ class DatasetFiles(Protocol):
 
         Raises ConfigError where it cannot be read.
         """
+
+    def refer(self, targets: Sequence[str]) -> list[tuple[ImageRef, bool]]:
+        """What a table names, absolute or relative to the root, and whether it is there."""
 
 
 class Layout(Protocol):

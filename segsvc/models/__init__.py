@@ -1,7 +1,8 @@
 """One file per model family, and the runtimes that compute them.
 
 A family's PLUGIN has `name` and `build(card) -> torch.nn.Module`, the bare network without weights:
-(N, channels, h, w) float32 -> raw outputs (N, outputs, h, w) for dense scores or (N, outputs) for a classifier.
+(N, channels, h, w) float32 -> raw outputs (N, outputs, h, w) for dense scores or (N, outputs) for a classifier. For
+instances it is torchvision's MaskRCNN, whose parts `detector` calls one by one.
 Weights come from the model's folder, activations from its card.
 """
 
@@ -14,7 +15,8 @@ from segsvc.card import ModelCard
 if TYPE_CHECKING:
     import torch
 
-NOT_PLUGINS = frozenset({"runtime", "library", "checkpoint", "scored", "torch_runtime", "openvino_runtime"})
+NOT_PLUGINS = frozenset({"runtime", "library", "checkpoint", "scored", "torch_runtime", "openvino_runtime",
+                         "pyramid", "detector", "openvino_detector"})
 
 
 class Family(Protocol):

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,9 @@ from segsvc.models._upsampled_convolution import merge_upsampling
 from segsvc.models.library import Model
 from segsvc.settings import settings
 from segsvc.types import Runtime, ScoreArray
+
+if TYPE_CHECKING:
+    from segsvc.models.openvino_detector import OpenvinoDetector
 
 _ABOUT = "kept.json"
 _FORMAT = "4"  # of what is kept; another number converts anew
@@ -96,7 +99,7 @@ def _convert_into(folder: Path, model: Model) -> str | None:
     model.check_weights()
     temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
     try:
-        refused, flexible = _convert(model, temporary)
+        refused, flexible = (_convert_detector if model.card.task is Task.INSTANCE else _convert)(model, temporary)
         (temporary / _ABOUT).write_text(json.dumps({
             "refused": refused, "flexible": flexible, "model": model.name, "model_digest": model.digest,
             "openvino": version("openvino"), "files": _digests(temporary)}, indent=2))
@@ -109,6 +112,18 @@ def _convert_into(folder: Path, model: Model) -> str | None:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("model.*"))}
+
+
+def _convert_detector(model: Model, into: Path) -> tuple[str | None, bool]:
+    """As `_convert`, but a file for each of the detector's heavy parts."""
+    from segsvc.models.openvino_detector import convert_parts
+
+    try:
+        return convert_parts(model, into, _options(1)), True
+    except ConfigError:  # the weights are not the card's, or the network cannot compute its tiles
+        raise
+    except Exception as error:  # whatever the converter meets, PyTorch can still compute the model
+        return f"OpenVINO cannot convert it: {(str(error).strip() or repr(error)).splitlines()[0][:200]}", True
 
 
 def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
@@ -166,6 +181,28 @@ def _options(threads: int) -> dict[str, Any]:
             "ENABLE_CPU_PINNING": False}
 
 
+def _checked(model: Model) -> tuple[Path, _Kept]:
+    """Where the converted model lies, whole and unchanged; converts it first if that was not done before.
+
+    Raises ConfigError where it cannot be converted, or was changed.
+    """
+    if (why := keep(model)) is not None:
+        raise ConfigError(f"model {model.name}: {why}. Use --runtime torch-cpu.")
+    folder = kept_folder(model.card)
+    kept = _Kept.read(folder)
+    if kept is None or kept.files != _digests(folder):
+        raise ConfigError(f"model {model.name}: its kept conversion was changed; delete {folder} to convert it anew")
+    return folder, kept
+
+
+def open_detector(model: Model, *, threads: int) -> OpenvinoDetector:
+    """The detector for that many threads. Raises ConfigError as `OpenvinoNetwork` does."""
+    from segsvc.models.openvino_detector import OpenvinoDetector
+
+    folder, _ = _checked(model)
+    return OpenvinoDetector(model, folder, threads=threads, options=_options(threads))
+
+
 class OpenvinoNetwork:
     """Computes scores by OpenVINO; may be called by as many threads at once as it was given."""
 
@@ -173,12 +210,7 @@ class OpenvinoNetwork:
 
     def __init__(self, model: Model, *, threads: int) -> None:
         ov = openvino()
-        if (why := keep(model)) is not None:
-            raise ConfigError(f"model {model.name}: {why}. Use --runtime torch-cpu.")
-        folder = kept_folder(model.card)
-        kept = _Kept.read(folder)
-        if kept is None or kept.files != _digests(folder):
-            raise ConfigError(f"model {model.name}: its kept conversion was changed; delete {folder} to convert it anew")
+        folder, kept = _checked(model)
         self.flexible = kept.flexible
         compiled = ov.Core().compile_model(folder / "model.xml", "CPU", _options(threads))
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()

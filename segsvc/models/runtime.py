@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from segsvc.card import ModelCard
+from segsvc.card import ModelCard, Task
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model
 from segsvc.settings import RuntimeChoice
 from segsvc.types import Runtime, ScoreArray
+
+if TYPE_CHECKING:
+    from segsvc.imaging.instances import Detections
 
 
 class Network(Protocol):
@@ -28,6 +32,16 @@ class Network(Protocol):
     @property
     def flexible(self) -> bool: ...
     def infer(self, pixels: npt.NDArray[np.float32]) -> ScoreArray: ...
+
+
+class DetectorNetwork(Protocol):
+    """A loaded model that finds objects in one input; `flexible` as `Network`'s."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+    @property
+    def flexible(self) -> bool: ...
+    def detect(self, pixels: npt.NDArray[np.float32]) -> Detections: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +106,16 @@ def _open_network(model: Model, runtime: Runtime, *, threads: int) -> Network:
     return TorchNetwork(model, runtime)
 
 
+def _open_detector(model: Model, runtime: Runtime, *, threads: int) -> DetectorNetwork:
+    if runtime is Runtime.OPENVINO:
+        from segsvc.models.openvino_runtime import open_detector
+
+        return open_detector(model, threads=threads)
+    from segsvc.models.torch_runtime import TorchDetector
+
+    return TorchDetector(model, runtime)
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Scores (classes[, h, w]) uint16 of one input, and how long the model took."""
@@ -100,10 +124,18 @@ class Scored:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The objects in one input, and how long the model took."""
+
+    detections: Detections
+    seconds: float
+
+
 class Predictor:
     """A loaded model behind a pool of threads, each of which computes one input at a time.
 
-    Inputs are computed in the order in which they were submitted; scores do not depend on the number of threads.
+    Inputs are computed in the order in which they were submitted; answers do not depend on the number of threads.
     """
 
     def __init__(self, model: Model, runtime: Runtime, *, threads: int) -> None:
@@ -112,25 +144,35 @@ class Predictor:
         self.model = model
         self.runtime = runtime
         self.threads = threads
-        self._network = _open_network(model, runtime, threads=threads)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        pool = self._pool = ThreadPoolExecutor(threads, thread_name_prefix="model")
+        self._submit: Callable[[npt.NDArray[np.float32]], Future[Scored] | Future[Detected]]
+        if model.card.task is Task.INSTANCE:
+            detector = _open_detector(model, runtime, threads=threads)
+            self.flexible, self._submit = detector.flexible, lambda pixels: pool.submit(_detected, detector, pixels)
+        else:
+            network = _open_network(model, runtime, threads=threads)
+            self.flexible, self._submit = network.flexible, lambda pixels: pool.submit(_scored, network, pixels)
 
     @property
     def card(self) -> ModelCard:
         return self.model.card
 
-    @property
-    def flexible(self) -> bool:
-        return self._network.flexible
-
-    def submit(self, pixels: npt.NDArray[np.float32]) -> Future[Scored]:
-        """pixels: (1, C, h, w) float32, model input. Answers with the scores of that one input."""
-        return self._pool.submit(self._timed, pixels)
-
-    def _timed(self, pixels: npt.NDArray[np.float32]) -> Scored:
-        begun = time.perf_counter()
-        scores = self._network.infer(pixels)[0]
-        return Scored(scores, time.perf_counter() - begun)
+    def submit(self, pixels: npt.NDArray[np.float32]) -> Future[Scored] | Future[Detected]:
+        """pixels: (1, C, h, w) float32, model input. Answers with that one input's scores, or its objects if the card's task
+        is instance."""
+        return self._submit(pixels)
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _scored(network: Network, pixels: npt.NDArray[np.float32]) -> Scored:
+    begun = time.perf_counter()
+    scores = network.infer(pixels)[0]
+    return Scored(scores, time.perf_counter() - begun)
+
+
+def _detected(detector: DetectorNetwork, pixels: npt.NDArray[np.float32]) -> Detected:
+    begun = time.perf_counter()
+    detections = detector.detect(pixels)
+    return Detected(detections, time.perf_counter() - begun)

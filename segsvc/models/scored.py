@@ -51,7 +51,12 @@ def reference_scores(network: Scored, pixels: torch.Tensor, card: ModelCard) -> 
 
 
 def build_scored(model: Model) -> Scored:
-    """The model as its card describes it, weights checked and loaded, in evaluation mode.
+    """The model as its card describes it, weights checked and loaded, in evaluation mode. Raises as `build_network`."""
+    return Scored(build_network(model), model.card).eval()
+
+
+def build_network(model: Model) -> torch.nn.Module:
+    """The family's network with the model's weights, which were checked.
 
     Raises ConfigError where weights and architecture do not fit: which tensors, expected and got.
     """
@@ -66,4 +71,4 @@ def build_scored(model: Model) -> Scored:
         raise ConfigError(f"model {model.name}: {len(wrong)} tensors do not fit {model.card.arch}: "
                           + "; ".join(wrong[:3]))
     network.load_state_dict(state)
-    return Scored(network, model.card).eval()
+    return network
