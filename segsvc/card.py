@@ -14,6 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from segsvc.types import Runtime
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+OptionText = Annotated[str, Field(max_length=200)]
+OptionNumber = Annotated[int, Field(ge=-65536, le=65536)] | Annotated[float, Field(ge=-65536, le=65536)]  # nobody's memory
+OptionScalar = bool | OptionNumber | OptionText | None
+Option = OptionScalar | Annotated[tuple[OptionScalar, ...], Field(max_length=64)]
 
 
 class _Document(BaseModel):
@@ -56,12 +60,24 @@ class Normalisation(_Document):
     std: tuple[Annotated[float, Field(gt=0)], ...] = (0.229, 0.224, 0.225)
 
 
+class Fit(StrEnum):
+    """What becomes of an image that is not square."""
+
+    CROP = "crop"  # its middle is seen
+    PAD = "pad"  # all of it is seen, with black beside it
+
+
 class Resize(_Document):
-    """How an image is brought to a classifier's input: the shorter side to `shorter_side_px`, then a centre crop."""
+    """How an image is brought to a classifier's input of `crop_px` x `crop_px`.
+
+    With fit "crop" the shorter side becomes `shorter_side_px`, and the middle is cut out; with "pad" the longer side
+    becomes `crop_px`, and what is missing beside the image is black.
+    """
 
     shorter_side_px: Annotated[int, Field(ge=1)] = 256
     crop_px: Annotated[int, Field(ge=1)] = 224
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    fit: Fit = Fit.CROP
 
 
 class Extraction(_Document):
@@ -178,7 +194,8 @@ class ModelCard(_Document):
     """A model's card.json: what it is, how it is computed, where it comes from and what it is not for.
 
     `classes` are those that are judged, in the order of the output channels; a softmax model with a background has it
-    as output channel 0 and `background` true.
+    as output channel 0 and `background` true. `options` are settings of the arch by their names in its library, for families
+    that know them: of segmentation-models-pytorch those of decoder and encoder.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -188,6 +205,7 @@ class ModelCard(_Document):
     task: Task
     arch: str
     encoder: str | None = None
+    options: dict[str, Option] = {}
     classes: Annotated[tuple[ClassNode, ...], Field(min_length=1)]
     activation: Activation = Activation.SIGMOID
     background: bool = False

@@ -136,6 +136,34 @@ class ModelDocument(Document):
     metrics: dict[str, Any] | None
 
 
+class ImportDocument(Document):
+    """What `segsvc models import --json` prints.
+
+    compared_*: the random input (width, height) that the model and its source were asked about, and how many scores it has.
+    """
+
+    name: str
+    digest: str
+    folder: str
+    kind: str
+    library: str
+    compared_sizes_px: list[tuple[int, int]]
+    compared_scores: int
+    largest_difference: float
+    notes: list[str]
+    card: ModelCard
+
+
+class ModelExportDocument(Document):
+    """What `segsvc models export --json` prints; `kept`: files that were there already."""
+
+    name: str
+    digest: str
+    to: str
+    files: int
+    kept: int
+
+
 class ExportDocument(Document):
     """What `segsvc export --json` prints."""
 
@@ -230,7 +258,8 @@ class DatasetDocument(Document):
 # name of the schema: the document it describes
 DOCUMENTS: dict[str, type[BaseModel]] = {
     "run": RunDocument, "dry_run": DryRunDocument, "band": BandDocument, "models": ModelsDocument,
-    "model": ModelDocument, "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
+    "model": ModelDocument, "model_import": ImportDocument, "model_export": ModelExportDocument,
+    "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
     "metrics": MetricsDocument, "dataset": DatasetDocument, "dataset_check": DatasetCheckDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
 }

@@ -4,6 +4,7 @@ SegsvcError
 ├── ConfigError        what was asked cannot be done; found before any work (exit 2)
 │   ├── UnknownName    a name that is not known; the known ones are in the message
 │   └── StoreError     a whole store cannot be used; in the middle of a run it ends the run (exit 1)
+├── Differs            an imported model answers otherwise than its source (segsvc.exchange.comparison; exit 1)
 ├── RunError           a run that had begun cannot go on; what is published is kept (exit 1)
 └── ImageError         one image cannot be read; the run goes on and the image is a failed row
 

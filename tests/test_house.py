@@ -25,7 +25,7 @@ FLOORS = (
     ("worker", "plan", "manifests", "inventory", "results", "views", "claims",
      "dataset_facts", "dataset_check"),
     ("runner", "processes", "report", "report_charts", "run_report", "summary", "exporting", "estimate", "diagnosis",
-     "asking", "converting", "ledger", "training", "evaluation", "packages", "assets"),
+     "asking", "converting", "ledger", "training", "evaluation", "packages", "assets", "exchange"),
     ("jobs",),
     ("review_ui",),
     ("cli",),
@@ -35,11 +35,13 @@ SURFACE = ("segsvc", "segsvc.__main__")  # the public names, and `python -m segs
 
 # library: where it may be imported, as beginnings of modules' names
 HOMES = {
-    "torch": ("segsvc.models.", "segsvc.training."),
-    "torchvision": ("segsvc.models.", "segsvc.training."),
-    "segmentation_models_pytorch": ("segsvc.models.", "segsvc.training."),
-    "timm": ("segsvc.models.", "segsvc.training.", "segsvc.packages"),  # packages: the names of ImageNet's classes
+    "torch": ("segsvc.models.", "segsvc.training.", "segsvc.exchange."),
+    "torchvision": ("segsvc.models.", "segsvc.training.", "segsvc.exchange."),
+    "segmentation_models_pytorch": ("segsvc.models.", "segsvc.training.", "segsvc.exchange."),
+    "timm": ("segsvc.models.", "segsvc.training.", "segsvc.exchange.",
+             "segsvc.packages"),  # packages: the names of ImageNet's classes
     "safetensors": ("segsvc.models.", "segsvc.training."),
+    "huggingface_hub": ("segsvc.exchange.hub",),
     "openvino": ("segsvc.models.",),
     "numba": ("segsvc.imaging.",),
     "llvmlite": ("segsvc.imaging.",),

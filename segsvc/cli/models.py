@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from segsvc.card import OperatingPoint
+from segsvc.cli.exchange import export_model, import_model
 from segsvc.cli.main import CommandGroup, Exit
 from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary, printable_path
 from segsvc.errors import ConfigError
@@ -17,7 +18,11 @@ from segsvc.settings import settings
 
 @click.group("models", cls=CommandGroup)
 def command() -> None:
-    """List, show and fetch models."""
+    """List, show, fetch, import and copy models."""
+
+
+command.add_command(import_model)
+command.add_command(export_model)
 
 
 @command.command("list")

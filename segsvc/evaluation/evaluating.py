@@ -215,6 +215,11 @@ def _notes(summary: Summary, classes: Compared, failed: Sequence[FailedImage], s
     if summary.found is not None and summary.found.passed_over:
         notes.append(f"{_counted(summary.found.passed_over, 'candidate')} in what the labels say to ignore count neither "
                      "for nor against.")
+    sure = summary.sureness
+    if sure.resamples and any(each.value == 1.0 == each.low for each in summary.figures.values()):
+        most = 1 - ((1 - sure.confidence) / 2) ** (1 / sure.units)  # Clopper and Pearson (1934), of no failure in so many
+        notes.append(f"An interval from 1 to 1 only says that nothing went wrong in {_counted(sure.units, sure.unit)}: in "
+                     f"others like these up to {100 * most:.2g} % could.")
     if summary.sureness.note:
         notes.append(summary.sureness.note[:1].upper() + summary.sureness.note[1:] + ".")
     return notes

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from segsvc.card import Resize
+from segsvc.card import Fit, Resize
 from segsvc.imaging.intensity import full_scale
 from segsvc.types import Box, PixelArray, Source
 
@@ -18,20 +18,32 @@ _SUPPORT_PX = 2  # how far the bicubic filter reaches, in px of the coarser of t
 
 
 def model_view(source: Source, resize: Resize, *, frame: int = 0) -> PixelArray:
-    """(crop_px, crop_px, C) of the source's dtype: the shorter side to `shorter_side_px`, then a centre crop.
+    """(crop_px, crop_px, C) of the source's dtype: the middle of the image, or all of it, as `resize` says.
 
     Resampling is antialiased (Pillow). A large image is first reduced by whole-number area averaging, from the
     smallest resolution level that is still large enough. Only what the crop is made of is read and resampled, so that
     memory stays bounded however long the image is.
     """
-    level, factor = _resolution(source, wanted_px=2 * resize.shorter_side_px)
+    sides = source.width_px, source.height_px
+    whole = resize.fit is Fit.PAD
+    wanted = resize.crop_px * min(sides) / max(sides) if whole else resize.shorter_side_px
+    level, factor = _resolution(source, wanted_px=max(1, round(2 * wanted)))
     size = source.levels[level]
-    scale = resize.shorter_side_px / min(size.width_px, size.height_px)
-    across = _Span.of(size.width_px, resized_px=round(size.width_px * scale), crop_px=resize.crop_px, factor=factor)
-    down = _Span.of(size.height_px, resized_px=round(size.height_px * scale), crop_px=resize.crop_px, factor=factor)
+    scale = wanted / min(size.width_px, size.height_px)
+    seen = [max(1, round(side * scale)) if whole else resize.crop_px for side in (size.width_px, size.height_px)]
+    across = _Span.of(size.width_px, resized_px=round(size.width_px * scale), crop_px=seen[0], factor=factor)
+    down = _Span.of(size.height_px, resized_px=round(size.height_px * scale), crop_px=seen[1], factor=factor)
     pixels = _reduced(source, across, down, level=level, factor=factor, frame=frame)
     box = (across.start - across.first, down.start - down.first, across.stop - across.first, down.stop - down.first)
-    return _resample(pixels, box, resize)
+    return _centred(_resample(pixels, box, (seen[0], seen[1]), resize.interpolation), resize.crop_px)
+
+
+def _centred(pixels: PixelArray, side_px: int) -> PixelArray:
+    """(side_px, side_px, C) with black around what is smaller."""
+    missing = [side_px - length for length in pixels.shape[:2]]
+    if not any(missing):
+        return pixels
+    return np.pad(pixels, [(each // 2, each - each // 2) for each in missing] + [(0, 0)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +98,16 @@ def _reduced(source: Source, across: _Span, down: _Span, *, level: int, factor: 
     return bands[0] if len(bands) == 1 else np.concatenate(bands)
 
 
-def _resample(pixels: PixelArray, box: tuple[float, float, float, float], resize: Resize) -> PixelArray:
-    """What lies in `box` (x0, y0, x1, y1 in px), as (crop_px, crop_px, C); the filter looks beyond the box."""
-    size = resize.crop_px, resize.crop_px
-    method = Image.Resampling.BICUBIC if resize.interpolation == "bicubic" else Image.Resampling.BILINEAR
+def _resample(pixels: PixelArray, box: tuple[float, float, float, float], size: tuple[int, int],
+              interpolation: str) -> PixelArray:
+    """What lies in `box` (x0, y0, x1, y1 in px), resampled to `size` (width, height): (height, width, C).
+
+    The filter looks beyond the box.
+    """
+    method = Image.Resampling.BICUBIC if interpolation == "bicubic" else Image.Resampling.BILINEAR
     if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):
         flat = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-        return np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size, method, box)).reshape(*size, -1)
+        return np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size, method, box)).reshape(*size[::-1], -1)
     channels = [np.asarray(Image.fromarray(pixels[:, :, channel].astype(np.float32)).resize(size, method, box))
                 for channel in range(pixels.shape[2])]
     stacked = np.stack(channels, axis=2)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 import struct
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # noqa: TID251 (what torch.load raises; nothing is unpickled with it)
 from typing import TYPE_CHECKING
@@ -25,7 +28,80 @@ if TYPE_CHECKING:
 LITE0_ARCH = "tf_efficientnet_lite0"
 
 _UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
-               ArithmeticError, ImportError, struct.error)
+               ArithmeticError, ImportError, MemoryError, struct.error)
+MOST_BYTES = 8 * 2**30  # of a foreign file: read whole
+_ZIP = b"PK\x03\x04"
+_HEADER_BYTES = 8  # of safetensors: the length of the JSON that follows
+_NESTED = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights: Lightning's name first
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignState:
+    """The tensors of a foreign file by name, on the CPU; `inside` is the entry that held them, None where the file did."""
+
+    tensors: dict[str, torch.Tensor]
+    inside: str | None = None
+
+
+def read_regular(path: Path, *, most_bytes: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file. Raises ConfigError for anything else (a folder, a pipe, a device), or a larger one."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:  # a pipe would wait for its writer
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise ConfigError(f"{path}: expected a regular file, got another kind")
+            if found.st_size > most_bytes:
+                raise ConfigError(f"{path}: expected at most {most_bytes} bytes, got {found.st_size}")
+            return file.read(most_bytes)
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable file: {error.strerror}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def is_safetensors(raw: bytes) -> bool:
+    """Whether a file says that it is safetensors: the length of a header, and the brace that begins it."""
+    return raw[_HEADER_BYTES: _HEADER_BYTES + 1] == b"{"
+
+
+def read_state(path: Path) -> ForeignState:
+    """The weights in a foreign file: safetensors, a bare state dict, or a trainer's checkpoint that holds one.
+
+    Nothing in it is run. Raises ConfigError as `read_checkpoint`, and for tensors that are no plain ones.
+    """
+    raw = read_regular(path)
+    if is_safetensors(raw):
+        return ForeignState(_plain(_from_safetensors(raw, str(path)), str(path)))
+    content = _loaded(raw, str(path))
+    if isinstance(content, Mapping):
+        for name in _NESTED:
+            if isinstance(inside := content.get(name), Mapping):
+                return ForeignState(_plain(_tensors(inside, str(path)), str(path)), name)
+    return ForeignState(_plain(_tensors(content, str(path)), str(path)))
+
+
+def _from_safetensors(raw: bytes, where: str) -> dict[str, torch.Tensor]:
+    import safetensors
+    import safetensors.torch
+
+    try:
+        state: dict[str, torch.Tensor] = safetensors.torch.load(raw)
+    except (safetensors.SafetensorError, *_UNREADABLE) as error:
+        raise ConfigError(f"{where}: expected safetensors, got {len(raw)} bytes that are none: {_first_line(error)}"
+                          ) from error
+    return _tensors(state, where)
+
+
+def _plain(state: dict[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+    import torch
+
+    for name, value in state.items():
+        if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
+            raise ConfigError(f"{where}: expected plain tensors of numbers, got {name!r}: {value.dtype}, {value.layout} on "
+                              f"{value.device.type}")
+    return state
 
 
 def read_checkpoint(source: Path | bytes) -> dict[str, torch.Tensor]:
@@ -34,20 +110,49 @@ def read_checkpoint(source: Path | bytes) -> dict[str, torch.Tensor]:
     source: the file's path, or its bytes. Raises ConfigError where it cannot be read, holds anything but tensors and
     plain containers (a pickle can name any function to call), or is no mapping of names to tensors.
     """
-    import torch
-
     where = str(source) if isinstance(source, Path) else "the checkpoint"
     try:
         raw = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise ConfigError(f"{where}: expected a readable checkpoint: {error.strerror}") from error
+    return _tensors(_loaded(raw, where), where)
+
+
+def _loaded(raw: bytes, where: str) -> object:
+    """What a checkpoint holds: tensors and plain containers, or ConfigError."""
+    import torch
+
+    if raw[: len(_ZIP)] == _ZIP:
+        _check_archive(raw, where)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on old formats and pickle protocols: what is refused is refused all the same
-            state = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
+            content: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
     except _UNREADABLE as error:
         raise ConfigError(f"{where}: expected a PyTorch checkpoint of tensors alone, got {len(raw)} bytes that are "
-                          f"refused ({type(error).__name__}: {_first_line(error)}). Nothing in it was run.") from error
+                          f"refused ({type(error).__name__}: {_first_line(error)}). Nothing in it was run. Where it was "
+                          f"made, torch.save(model.state_dict(), ...) writes the tensors alone.") from error
+    return content
+
+
+def _check_archive(raw: bytes, where: str) -> None:
+    """Raises ConfigError for an archive that says it holds more than its bytes: PyTorch stores tensors as they are."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, *_UNREADABLE) as error:
+        raise ConfigError(f"{where}: expected a PyTorch checkpoint, got {len(raw)} bytes that are no whole archive: "
+                          f"{_first_line(error)}. Copy or save it again.") from error
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    size_bytes = sum(member.file_size for member in members)
+    if packed or size_bytes > len(raw):
+        raise ConfigError(f"{where}: expected a PyTorch checkpoint, whose members are stored as they are, got an archive of "
+                          f"{len(raw)} bytes with {len(packed)} compressed members that would become {size_bytes} bytes")
+
+
+def _tensors(state: object, where: str) -> dict[str, torch.Tensor]:
+    import torch
+
     if not isinstance(state, Mapping) or not state:
         raise ConfigError(f"{where}: expected a mapping of names to tensors, got {type(state).__name__}")
     for name, value in state.items():

@@ -21,6 +21,8 @@ class ClassifierFamily:
         """(N, channels, h, w) float32 -> (N, classes) raw outputs."""
         import timm
 
+        if card.options:
+            raise ConfigError(f"model {card.name}: the family classifier has no options, got {', '.join(card.options)}")
         if not timm.is_model(card.arch):  # nor any "hf-hub:...", which would be fetched from the net
             near = ", ".join(difflib.get_close_matches(card.arch, timm.list_models(), n=3)) or "timm.list_models()"
             raise ConfigError(f"model {card.name}: timm has no arch {card.arch!r}. Known: {near}.")

@@ -34,6 +34,8 @@ class MaskRcnnFamily:
         """
         from segsvc.models.pyramid import AsScaled
 
+        if card.options:
+            raise ConfigError(f"model {card.name}: the family mask_rcnn has no options, got {', '.join(card.options)}")
         if card.detection is None:
             raise ConfigError(f"model {card.name}: expected detection in its card, got none")
         builders = {RESNET50: _resnet50, RESNET50_V2: _resnet50_v2, FPN: _on_timm}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from segsvc.card import Activation, ModelCard, Resize
+from segsvc.card import Activation, Fit, ModelCard, Resize
 from segsvc.datasets import Dataset, LabelledImage
 from segsvc.imaging.intensity import affine, to_channels, to_input
 from segsvc.imaging.resizing import model_view
@@ -57,13 +57,14 @@ class ClassificationLesson:
         height, width = whole.shape[:2]
         side = self._resize.crop_px
         low, high = self._variation.scales
-        scale = self._resize.shorter_side_px / min(height, width) * math.exp(random.uniform(math.log(low), math.log(high)))
+        scale = _seen_scale(self._resize, width, height) * math.exp(random.uniform(math.log(low), math.log(high)))
         free = max(side / scale, 1.0) * 0.08  # how far the middle may lie beside that of the image
-        long_way = np.maximum(np.array([width, height]) - side / scale, 0.0) / 2
+        long_way = np.maximum(np.array([width, height]) - side / scale, 0.0) / 2  # what a crop could leave out
         middle = np.array([width, height]) / 2 + random.uniform(-1, 1, 2) * (free + 0.5 * long_way)
         warp = draw_warp(random, self._variation, side_px=side, middle=(float(middle[0]), float(middle[1])), scale=scale)
         how = cv2.INTER_CUBIC if scale > 1 and self._resize.interpolation == "bicubic" else cv2.INTER_LINEAR
-        pixels = take(whole, warp, Box(0, 0, width, height), interpolation=how)
+        pixels = take(whole, warp, Box(0, 0, width, height), interpolation=how,
+                      outside=0.0 if self._resize.fit is Fit.PAD else None)
         shaded = (shade(random, pixels.astype(np.float32), self._variation) - self._mean) / self._std
         return View(np.ascontiguousarray(np.moveaxis(shaded, 2, 0)), self._shown(image))
 
@@ -98,7 +99,7 @@ class ClassificationLesson:
         ref = self._refs[uri]
         width, height = self._pictures.size_px(ref)
         pixels = self._pictures.window(ref, Box(0, 0, width, height))
-        factor = _FINER * max(self._variation.scales) * self._resize.shorter_side_px / min(width, height)
+        factor = _FINER * max(self._variation.scales) * _seen_scale(self._resize, width, height)
         if factor < 1:
             size = max(1, round(width * factor)), max(1, round(height * factor))
             pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], pixels.shape[2])
@@ -108,6 +109,13 @@ class ClassificationLesson:
         """(1, C, crop_px, crop_px): what the model is given of an image at inference."""
         view = held_view(self._pictures, self._held[number].ref, self._card, self._resize)
         return view, view.nbytes
+
+
+def _seen_scale(resize: Resize, width_px: int, height_px: int) -> float:
+    """How many px of the model's view a px of the image becomes."""
+    if resize.fit is Fit.PAD:
+        return resize.crop_px / max(width_px, height_px)
+    return resize.shorter_side_px / min(width_px, height_px)
 
 
 def held_view(pictures: Pictures, ref: ImageRef, card: ModelCard, resize: Resize) -> Floats:
@@ -125,11 +133,11 @@ def classification_losses(raw: torch.Tensor, shown: torch.Tensor, *, exclusive: 
     return functional.binary_cross_entropy_with_logits(raw, target, reduction="none").mean(dim=1)
 
 
-def fitting_crop_px(shorter_sides_px: npt.NDArray[np.int64]) -> int:
-    """The side of the model's view for images of these shorter sides: no larger than serves, a multiple of 32.
+def fitting_crop_px(sides_px: npt.NDArray[np.float64]) -> int:
+    """The side of the model's view for images of these sides (roots of areas): no larger than serves, a multiple of 32.
 
     Small images are enlarged, since a network of stride 32 sees nothing in a digit of 20 px.
     """
-    middle = float(np.median(shorter_sides_px))
+    middle = float(np.median(sides_px))
     wanted = 3 * middle if middle < 64 else middle
     return int(np.clip(math.ceil(wanted / 32) * 32, 64, 224))

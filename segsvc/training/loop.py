@@ -25,6 +25,7 @@ _AVERAGED_OVER = 0.02  # of all steps: the horizon of the running average
 _THAWED_AFTER = 0.3  # of all steps: when a frozen encoder begins to learn ...
 _THAWED_RATE = 0.1  # ... and at which share of the rate
 _SAY_EVERY_S = 5.0
+_MOMENTUM = 0.1  # of batch statistics: some encoders bring 0.01, with which a short course keeps those of ImageNet
 
 
 class Lesson(Protocol):
@@ -100,6 +101,9 @@ class Training:
         torch.set_num_threads(course.threads)
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
         self._network = network.to(memory_format=torch.channels_last)
+        for module in self._network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+                module.momentum = max(module.momentum, _MOMENTUM)
         self._average = copy.deepcopy(self._network).requires_grad_(False).eval()
         self._lesson, self._course, self._progress = lesson, course, progress
         self._encoder, self._group = tuple(encoder), group or Alone()

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from segsvc.card import Detection, IntensityScale, ModelCard, Normalisation, Resize, Task
+from segsvc.card import Detection, Fit, IntensityScale, ModelCard, Normalisation, Resize, Task
 from segsvc.datasets import LabelledImage
 from segsvc.errors import ConfigError, ImageError
 from segsvc.models.checkpoint import LITE0_ARCH
@@ -34,6 +34,7 @@ _RATE = {Task.SEMANTIC: 1.5e-3, Task.INSTANCE: 1e-3, Task.CLASSIFICATION: 1e-3}
 _FAMILY: Mapping[Task, Literal["smp", "mask_rcnn", "classifier"]] = {
     Task.SEMANTIC: "smp", Task.INSTANCE: "mask_rcnn", Task.CLASSIFICATION: "classifier"}
 _ARCH = {Task.SEMANTIC: ("unet", f"tu-{LITE0_ARCH}"), Task.INSTANCE: ("fpn", LITE0_ARCH)}
+_SQUARE = 1.15  # up to this ratio of its sides an image is about square
 _CROP_PX, _SCALED_CROP_PX = 192, 320
 
 
@@ -73,6 +74,7 @@ class ImageFacts:
     grey: bool
     deep: bool  # more than 8 bits a channel
     shorter_sides_px: tuple[int, ...]
+    aspects: tuple[float, ...]  # longer by shorter side
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +104,17 @@ class Recipe:
 def look(images: Sequence[LabelledImage], limits: ReadLimits) -> ImageFacts:
     """What the images are like, by at most 64 of them. Raises ConfigError where one cannot be read."""
     chosen = images[:: max(1, len(images) // _LOOKED_AT)][:_LOOKED_AT]
-    grey, deep, sides = True, False, []
+    grey, deep, sides, aspects = True, False, [], []
     for image in chosen:
         try:
             with opened(store_of(image.ref.uri).open(image.ref), limits) as source:
                 grey &= source.channels == 1
                 deep |= source.dtype != np.uint8
                 sides.append(min(source.width_px, source.height_px))
+                aspects.append(max(source.width_px, source.height_px) / sides[-1])
         except ImageError as error:
             raise ConfigError(f"{image.ref.uri}: expected an image to learn from: {error}") from error
-    return ImageFacts(grey, deep, tuple(sides))
+    return ImageFacts(grey, deep, tuple(sides), tuple(aspects))
 
 
 def recipe_for(request: TrainingRequest, facts: ImageFacts, *, n_images: int, sizes: ObjectSizes | None,
@@ -124,8 +127,7 @@ def recipe_for(request: TrainingRequest, facts: ImageFacts, *, n_images: int, si
     channels: Literal[1, 3] = init.channels if init is not None else 1 if facts.grey else 3
     resize, detection, crop_px = None, None, _CROP_PX
     if request.task is Task.CLASSIFICATION:
-        side = fitting_crop_px(np.asarray(facts.shorter_sides_px))
-        resize = init.resize if init is not None and init.resize is not None else Resize(shorter_side_px=side, crop_px=side)
+        resize = init.resize if init is not None and init.resize is not None else _resize(facts)
         crop_px = resize.crop_px
     if sizes is not None:
         detection = init.detection if init is not None and init.detection is not None else detection_for(sizes)
@@ -138,6 +140,13 @@ def recipe_for(request: TrainingRequest, facts: ImageFacts, *, n_images: int, si
         normalisation=init.normalisation if init is not None and request.scale is None
         else _normalisation(request, facts, channels), crop_px=crop_px, resize=resize, detection=detection,
         variation=_variation(request), course=_course(request, n_images))
+
+
+def _resize(facts: ImageFacts) -> Resize:
+    """Images that are about square are seen by their middle; of others all is seen, since what counts may lie anywhere."""
+    aspects = np.asarray(facts.aspects)
+    side = fitting_crop_px(np.asarray(facts.shorter_sides_px) * np.sqrt(aspects))
+    return Resize(shorter_side_px=side, crop_px=side, fit=Fit.PAD if float(np.median(aspects)) > _SQUARE else Fit.CROP)
 
 
 def _network(request: TrainingRequest, init: ModelCard | None) -> tuple[str, str | None]:

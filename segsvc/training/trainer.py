@@ -42,6 +42,10 @@ from segsvc.training.starts import IMAGENET, RANDOM, Start, encoder_names, start
 from segsvc.training.state import Best, Point, Progress, Weights
 from segsvc.types import SCORE_ONE, Runtime
 
+_CHOSEN_HERE = ("Which weights were kept, and how candidates are formed, was chosen on these images: the figures are a "
+                "little too good. `segsvc evaluate` on images that training has not seen says more.")
+_OUT_OF_FOLD = ("The model itself learnt from all images, and for twice as long as those that were judged here: it should "
+                "be no worse.")
 _STATE = ".training"  # in the model's folder while it is trained
 _FOLD_STEPS = 0.5  # of the course: out-of-fold models are trained for so long
 
@@ -227,7 +231,8 @@ class _Job:
                 operating_point="none"),
             data=EvaluatedData(place=self._dataset.place, layout=self._dataset.layout, images=len(observations),
                                split=None if out_of_fold else Split.VAL.value, exclusive=self._dataset.exclusive))
-        document = document.model_copy(update={"course": course})
+        said = _OUT_OF_FOLD if out_of_fold else _CHOSEN_HERE
+        document = document.model_copy(update={"course": course, "notes": [said, *document.notes]})
         out = self._request.out
         write_whole(out / TRAINED_ON, (json.dumps({"sha256": self._seen}, indent=1) + "\n").encode())
         write_evaluation(store_of(str(out)).folder(str(out)), document, observations, self._limits)

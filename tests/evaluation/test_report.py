@@ -136,3 +136,11 @@ def test_a_confusion_of_many_classes_is_listed_and_not_drawn() -> None:
     assert few.rows[1].label == "b" * 15 + "…"
     names = tuple(str(number) for number in range(21))
     assert charts.confusion_chart(Confusion(names, tuple((0,) * 22 for _ in names), 0)) is None
+
+
+def test_an_interval_without_width_is_not_taken_for_certainty() -> None:
+    sure = document([labelled(n, 0.9) for n in range(40)], Task.CLASSIFICATION, ("thing", "other"))
+    assert sure.figures["accuracy"].low == 1.0
+    said = next(note for note in sure.notes if note.startswith("An interval from 1 to 1"))
+    assert "nothing went wrong in 40 images" in said
+    assert "up to 8.8 % could" in said  # 1 - 0.025 ** (1 / 40)

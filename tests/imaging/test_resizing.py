@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segsvc.card import Resize
+from segsvc.card import Fit, Resize
 from segsvc.imaging.intensity import full_scale
 from segsvc.imaging.resizing import model_view
 from segsvc.types import Box, Level, PixelArray
@@ -135,3 +135,22 @@ def test_only_the_middle_of_a_long_image_is_read() -> None:
     picture = Picture([np.zeros((600, 60_000, 1), np.uint8)])
     model_view(picture, Resize())
     assert sum(picture.read_px) < 600 * 600
+
+
+@pytest.mark.parametrize(("width_px", "height_px"), [(300, 100), (90, 260), (64, 64), (5000, 700), (30, 10)])
+def test_with_padding_all_of_an_image_is_seen_and_nothing_but_black_beside_it(width_px: int, height_px: int) -> None:
+    pixels = np.full((height_px, width_px, 3), 200, np.uint8)
+    pixels[:, : max(1, width_px // 10)] = 90  # the left and the right end are in the view
+    pixels[:, -max(1, width_px // 10):] = 30
+    view = model_view(Picture([pixels]), Resize(shorter_side_px=64, crop_px=64, fit=Fit.PAD))
+    assert view.shape == (64, 64, 3)
+    scale = 64 / max(width_px, height_px)
+    seen_width, seen_height = round(width_px * scale), round(height_px * scale)
+    left, top = (64 - seen_width) // 2, (64 - seen_height) // 2
+    middle = view[32, left: left + seen_width, 0]
+    assert abs(int(middle[0]) - 90) < 40
+    assert abs(int(middle[-1]) - 30) < 40
+    assert abs(int(np.median(middle)) - 200) < 10
+    beside = np.ones((64, 64), np.bool_)
+    beside[top: top + seen_height, left: left + seen_width] = False
+    assert (view[beside] == 0).all()

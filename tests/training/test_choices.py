@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from segsvc.card import ClassNode, Extraction, IntensityScale, ModelCard, Normalisation, Resize, Task
+from segsvc.card import ClassNode, Extraction, Fit, IntensityScale, ModelCard, Normalisation, Resize, Task
 from segsvc.datasets import TrueObject
 from segsvc.errors import ConfigError
 from segsvc.imaging import masks
@@ -96,19 +96,19 @@ def test_small_objects_are_enlarged_and_anchors_span_their_sizes() -> None:
 
 @pytest.mark.parametrize(("sides", "crop_px"), [([20] * 5, 64), ([40, 50, 60], 160), ([100, 300, 500], 224), ([150], 160)])
 def test_a_classifier_sees_images_about_as_large_as_they_are(sides: list[int], crop_px: int) -> None:
-    assert fitting_crop_px(np.array(sides)) == crop_px
+    assert fitting_crop_px(np.array(sides, np.float64)) == crop_px
 
 
 def recipe(task: Task, *, facts: ImageFacts | None = None, n_images: int = 80, init: ModelCard | None = None,
            **more: object) -> Recipe:
     request = TrainingRequest(**{"dataset": "d", "task": task, "out": Path("m"), **more})  # type: ignore[arg-type]
     sizes = object_sizes([[(20, 20)]]) if task is Task.INSTANCE else None
-    return recipe_for(request, facts or ImageFacts(grey=False, deep=False, shorter_sides_px=(300,)), n_images=n_images,
-                      sizes=sizes, init=init)
+    plain = ImageFacts(grey=False, deep=False, shorter_sides_px=(300,), aspects=(1.0,))
+    return recipe_for(request, facts or plain, n_images=n_images, sizes=sizes, init=init)
 
 
 def test_recipes_follow_the_images() -> None:
-    deep = recipe(Task.SEMANTIC, facts=ImageFacts(grey=True, deep=True, shorter_sides_px=(128, 500)))
+    deep = recipe(Task.SEMANTIC, facts=ImageFacts(grey=True, deep=True, shorter_sides_px=(128, 500), aspects=(1.0, 2.0)))
     assert deep.channels == 1
     assert deep.normalisation.scale is IntensityScale.PERCENTILE
     assert deep.crop_px == 128
@@ -120,6 +120,17 @@ def test_recipes_follow_the_images() -> None:
     instance = recipe(Task.INSTANCE)
     assert instance.detection is not None
     assert instance.crop_px * (instance.detection.scale or 1) <= 320
+
+
+def test_of_images_that_are_not_square_a_classifier_sees_all() -> None:
+    wide = recipe(Task.CLASSIFICATION, facts=ImageFacts(grey=True, deep=False, shorter_sides_px=(20,) * 3,
+                                                        aspects=(3.0,) * 3)).resize
+    assert wide is not None
+    assert (wide.fit, wide.crop_px) == (Fit.PAD, 128)
+    square = recipe(Task.CLASSIFICATION, facts=ImageFacts(grey=True, deep=False, shorter_sides_px=(20,) * 3,
+                                                          aspects=(1.1,) * 3)).resize
+    assert square is not None
+    assert (square.fit, square.crop_px) == (Fit.CROP, 64)
 
 
 @pytest.mark.parametrize(("n_images", "examples"), [(10, 2400), (80, 2400), (800, 12000), (2000, 24000), (9000, 72000)])

@@ -194,3 +194,24 @@ def test_the_state_of_another_training_is_refused_and_a_damaged_one_too(tmp_path
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ConfigError, match=r"state\.safetensors: expected the state of a training"):
         learn(tmp_path, Brightness())
+
+
+class Unjudged(Brightness):
+    """Without validation the last weights count."""
+
+    def validate(self, network: torch.nn.Module) -> Mapping[str, float]:
+        return {}
+
+
+def test_batch_statistics_follow_the_data_even_in_a_short_course(tmp_path: Path) -> None:
+    slow, lesson = network(), Unjudged()
+    slow.get_submodule("1").momentum = 0.001  # type: ignore[assignment]
+    course = replace(COURSE, steps=60, round_steps=20, learning_rate=1e-4)
+    best, _ = Training(slow, lesson, course, progress=progress(tmp_path)).learn()
+    assert best.step == 60
+    trained = network()
+    trained.load_state_dict(best.weights)
+    inputs = torch.stack([lesson.sample(index, np.random.default_rng(index))[0] for index in range(IMAGES)])
+    with torch.inference_mode():
+        wanted = trained.get_submodule("0")(inputs).mean(dim=(0, 2, 3))
+    assert torch.allclose(best.weights["1.running_mean"], wanted, atol=0.1)
