@@ -100,10 +100,10 @@ class RunFolder:
         """Writes spec.json first of all. Raises ConfigError where OUT holds another run or something else."""
         there = self._folder.read("spec.json")
         if there is None:
-            if not self._folder.is_empty():
+            if not self._folder.is_empty() and (there := self._folder.read("spec.json")) is None:  # not begun meanwhile
                 raise ConfigError(f"OUT: expected an empty folder or an earlier run, got {self.uri} with other files "
                                   "in it. Choose another --out.")
-            if not self._folder.put("spec.json", spec.to_json().encode(), if_absent=True):
+            if there is None and not self._folder.put("spec.json", spec.to_json().encode(), if_absent=True):
                 there = self._folder.read("spec.json")
         if there is not None and there != spec.to_json().encode():
             raise ConfigError(f"OUT: {self.uri} holds another run: {_differences(there, spec)}. Choose another --out, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -142,9 +142,11 @@ class Run:
             self._folder.put("failures.jsonl", failures(self._folder, done.images))
             self._report(done)
         except KeyboardInterrupt:
+            self._tidy_if_possible()
             self._save_if_possible(lambda: document(RunState.CANCELLED))
             raise
         except Exception as error:
+            self._tidy_if_possible()
             why = str(error)
             if isinstance(error, OSError):
                 why = f"OUT: {error.strerror or error}. What is published is kept; the same command goes on."
@@ -160,6 +162,12 @@ class Run:
             if self._planner.is_alive():  # a thread that is in native code when Python ends takes the process down
                 self._planner.join()
         return done
+
+    def _tidy_if_possible(self) -> None:
+        """Removes what workers that were ended while they wrote have left; on a disk that is full it is room, too."""
+        with suppress(OSError, SegsvcError):
+            if self._folder.claim():  # what another run that took over writes is not ours to remove
+                self._folder.tidy()
 
     def _report(self, done: RunDocument) -> None:
         from segsvc.run_report import write_run_report  # loads what draws: not before the workers have started

@@ -42,6 +42,8 @@ HOMES = {
              "segsvc.packages"),  # packages: the names of ImageNet's classes
     "safetensors": ("segsvc.models.", "segsvc.training."),
     "huggingface_hub": ("segsvc.exchange.hub",),
+    "onnx": ("segsvc.models.onnx", "segsvc.exchange.onnx"),
+    "onnxruntime": ("segsvc.exchange.onnx",),
     "openvino": ("segsvc.models.",),
     "numba": ("segsvc.imaging.",),
     "llvmlite": ("segsvc.imaging.",),

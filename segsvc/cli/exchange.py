@@ -51,7 +51,8 @@ def import_model(source: str, out: str, name: str | None, kind: str | None, task
     """Make a model's folder of SOURCE, and compare the two.
 
     SOURCE: a folder that segmentation-models-pytorch or timm has saved, OWNER/NAME of the Hugging Face hub, a file with
-    tensors (safetensors, a PyTorch or Lightning checkpoint), or weights of torchvision's Mask R-CNN. No code in it is run.
+    tensors (safetensors, a PyTorch or Lightning checkpoint), weights of torchvision's Mask R-CNN, or ONNX. No code in it is
+    run.
     """
     folder = _place(out)
     request = ImportRequest(

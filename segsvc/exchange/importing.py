@@ -11,12 +11,12 @@ import torch
 
 from segsvc.card import ModelCard, Task
 from segsvc.errors import ConfigError
-from segsvc.exchange import smp, timm, torchvision
+from segsvc.exchange import onnx, smp, timm, torchvision
 from segsvc.exchange.comparison import Comparison, compare
 from segsvc.exchange.hub import fetch_repository
 from segsvc.exchange.request import Draft, ImportRequest, SourceKind
-from segsvc.exchange.sources import has_masks_of_torchvision, is_hub_id, read_folder
-from segsvc.models.checkpoint import read_state, save_model, write_whole
+from segsvc.exchange.sources import has_masks_of_torchvision, is_hub_id, is_onnx, read_folder
+from segsvc.models.checkpoint import read_regular, read_state, save_model, write_whole
 from segsvc.models.library import WEIGHTS, Model, read_model
 
 
@@ -79,6 +79,8 @@ def _draft(request: ImportRequest, aside: Path) -> tuple[SourceKind, Draft]:
     if not source.exists():
         raise ConfigError(f"{request.source}: expected a file, a folder or OWNER/NAME of the Hugging Face hub, there is "
                           "none")
+    if request.kind is SourceKind.ONNX or (request.kind is None and is_onnx(raw := read_regular(source))):
+        return SourceKind.ONNX, onnx.draft_of_bytes(request, raw if request.kind is None else read_regular(source))
     state = read_state(source)
     notes = (f"weights from the entry {state.inside!r} of the checkpoint",) if state.inside is not None else ()
     kind, draft = _draft_of_tensors(request, state.tensors)

@@ -24,6 +24,7 @@ class SourceKind(StrEnum):
     SMP = "smp"  # a folder or hub id with config.json as segmentation-models-pytorch writes it
     TIMM = "timm"  # the same of timm
     TORCHVISION = "torchvision"  # weights of torchvision's Mask R-CNN
+    ONNX = "onnx"  # a graph in one file
     STATE_DICT = "state-dict"  # tensors by name; what network they are for is said by flags
 
 

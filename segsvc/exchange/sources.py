@@ -11,7 +11,7 @@ from typing import Any
 
 from segsvc.errors import ConfigError
 from segsvc.exchange.request import SourceKind
-from segsvc.models.checkpoint import read_regular
+from segsvc.models.checkpoint import is_safetensors, read_regular
 
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")  # in order of choice
@@ -81,6 +81,11 @@ def check_below(path: Path, folder: Path) -> None:
     cache = folder.parent.parent / "blobs" if folder.parent.name == "snapshots" else None
     if not real.is_relative_to(folder.resolve()) and (cache is None or not real.is_relative_to(cache.resolve())):
         raise ConfigError(f"{path}: expected a file of the folder, got a link out of it. Copy the file into it.")
+
+
+def is_onnx(raw: bytes) -> bool:
+    """Whether a file begins as ONNX does: with the version of its format, a small number."""
+    return raw[:1] == b"\x08" and not is_safetensors(raw)
 
 
 def has_masks_of_torchvision(names: Mapping[str, object]) -> bool:

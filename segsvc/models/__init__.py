@@ -3,6 +3,7 @@
 A family's PLUGIN has `name` and `build(card) -> torch.nn.Module`, the bare network without weights:
 (N, channels, h, w) float32 -> raw outputs (N, outputs, h, w) for dense scores or (N, outputs) for a classifier. For
 instances it is torchvision's MaskRCNN, whose parts `detector` calls one by one.
+A family whose network is a graph of OpenVINO's has `graph(model)` too, and refuses to `build`.
 Weights come from the model's folder, activations from its card.
 """
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from segsvc import plugins
 from segsvc.card import ModelCard, Task
 from segsvc.errors import ConfigError
 from segsvc.models._unobserved import openvino
@@ -132,6 +133,9 @@ def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
 
     from segsvc.models.scored import build_scored, reference_scores
 
+    family = plugins.load(plugins.PluginKind.MODEL, model.card.family)
+    if hasattr(family, "graph"):  # it is OpenVINO's already
+        return _keep_graph(family, model, into)
     ov = openvino()
     card = model.card
     network = build_scored(model)
@@ -162,6 +166,30 @@ def _convert(model: Model, into: Path) -> tuple[str | None, bool]:
             ov.save_model(converted, into / "model.xml", compress_to_fp16=False)
             return None, flexible
         refused = f"its scores differ from PyTorch's by up to {worst / 65535:.2g} after conversion"
+    return refused, False
+
+
+def _keep_graph(family: Any, model: Model, into: Path) -> tuple[str | None, bool]:
+    """As `_convert`, of a family that gives the graph itself; it was compared with its source when it was imported."""
+    ov, card, refused = openvino(), model.card, "it was not tried"
+    sizes = _trial_sizes(card)
+    for flexible in ((True, False) if len(sizes) > 1 else (False,)):
+        try:
+            graph = family.graph(model)
+            graph.reshape(ov.PartialShape([1, card.channels, *((-1, -1) if flexible else sizes[0])]))
+            compiled = ov.Core().compile_model(graph, "CPU", _options(1))
+            for size in sizes if flexible else sizes[:1]:
+                shape = compiled(np.zeros((1, card.channels, *size), np.float32))[0].shape
+                expected = (1, len(card.classes), *(size if card.task is Task.SEMANTIC else ()))
+                if shape != expected:
+                    raise ConfigError(f"expected {expected} for tiles of {size}, got {shape}")
+        except ConfigError:
+            raise
+        except Exception as error:  # whatever the converter meets
+            refused = f"OpenVINO cannot compute it: {(str(error).strip() or repr(error)).splitlines()[0][:200]}"
+            continue
+        ov.save_model(graph, into / "model.xml", compress_to_fp16=False)
+        return None, flexible
     return refused, False
 
 
