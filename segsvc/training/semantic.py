@@ -21,7 +21,6 @@ from segsvc.training.live import LivePredictor
 from segsvc.training.pictures import Kept, Pictures
 from segsvc.types import SCORE_ONE
 
-IGNORE = 255
 _MOST_BYTES = 1 << 30
 _MOST_PLACES = 256  # px of a class that are remembered of an image, to draw crops around
 _AROUND_OBJECTS = 0.7  # of the crops lie around something; the others anywhere
@@ -62,7 +61,7 @@ class SemanticLesson:
         self._truths: Kept[str, _Truth] = Kept(self._read_truth, most_bytes=_MOST_BYTES)
         px = np.stack([self._class_px(image) for image in learnt])
         shown = px[:, 1: len(dataset.classes) + 1]
-        shares = shown.sum(axis=0) / max(1, px[:, :IGNORE].sum())
+        shares = shown.sum(axis=0) / max(1, px[:, :truth.IGNORE].sum())
         self._rare = torch.from_numpy((shares < _RARE).astype(np.float32))
         self._turns = turns(shown.sum(axis=1) > 0)
 
@@ -79,7 +78,7 @@ class SemanticLesson:
         window = warp.window(width, height)
         pixels = take(self._pictures.window(image.ref, window), warp, window)
         mask = np.ascontiguousarray(known.mask[window.y0: window.y1, window.x0: window.x1])
-        counts = take((mask != IGNORE).astype(np.uint8), warp, window, interpolation=cv2.INTER_NEAREST)
+        counts = take((mask != truth.IGNORE).astype(np.uint8), warp, window, interpolation=cv2.INTER_NEAREST)
         shares = [take((mask == number + 1).astype(np.float32), warp, window)
                   for number in range(len(self._dataset.classes))]
         shaded = (shade(random, pixels.astype(np.float32), self._variation) - self._mean) / self._std
@@ -108,7 +107,7 @@ class SemanticLesson:
                     of_rows = mask[top: top + rows.shape[1]]
                     top += rows.shape[1]
                     for number in range(classes):
-                        is_said = (rows[number] > SCORE_ONE // 2) & (of_rows != IGNORE)
+                        is_said = (rows[number] > SCORE_ONE // 2) & (of_rows != truth.IGNORE)
                         is_true = of_rows == number + 1
                         both[number] += int((is_said & is_true).sum())
                         said[number] += int(is_said.sum())
@@ -124,7 +123,7 @@ class SemanticLesson:
         random = np.random.default_rng((self._seed, 3))
         places = {}
         for value in np.flatnonzero(np.bincount(mask.ravel(), minlength=256)).tolist():
-            if value not in (0, IGNORE):
+            if value not in (0, truth.IGNORE):
                 at = np.flatnonzero(mask == value)
                 chosen = np.sort(random.choice(at, min(_MOST_PLACES, len(at)), replace=False))
                 places[value] = np.stack(np.unravel_index(chosen, mask.shape), axis=1)
