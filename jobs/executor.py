@@ -41,6 +41,7 @@ from segsvc.stores import store_of
 
 _TICK_S = 0.1
 _JOIN_S = 40.0  # a cluster that is there answers in two seconds; another service on its port, never
+_DOOR_S = 180.0  # ray://: there the cluster starts a process for each who comes; on a busy machine that takes its time
 _STOP_S = 15.0
 
 
@@ -68,7 +69,7 @@ class Driver:
 
     def ready(self, each_tick: Callable[[], None]) -> tuple[Node, ...]:
         """The cluster's nodes, as soon as it is there. Raises ConfigError where it is not, or is of another version."""
-        patience = _JOIN_S
+        patience = _DOOR_S if self._place.startswith("ray://") else _JOIN_S
         since = time.monotonic()
         while True:
             each_tick()

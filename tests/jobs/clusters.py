@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RAY = Path(sys.executable).parent / "ray"
+PATIENT = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120"}  # the machine may be busy with other tests
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to say: nothing leaves this machine
 STARTED = "Ray runtime started"
 _START_S = 120.0
@@ -49,7 +50,7 @@ def ray_head(environment: Mapping[str, str], *, cpus: int) -> Iterator[RayHead]:
              "--dashboard-agent-listen-port", agent, "--min-worker-port", "0", "--max-worker-port", "0", "--num-cpus",
              str(cpus), "--num-gpus", "0", "--object-store-memory", "80000000", "--temp-dir", str(folder / "ray"),
              "--disable-usage-stats"],
-            env={**environment, **LOOPBACK, "RAY_AUTH_MODE": "disabled"}, stdout=log, stderr=subprocess.STDOUT,
+            env={**environment, **LOOPBACK, **PATIENT, "RAY_AUTH_MODE": "disabled"}, stdout=log, stderr=subprocess.STDOUT,
             cwd=folder, start_new_session=True)
     try:
         deadline = time.monotonic() + _START_S
