@@ -38,4 +38,4 @@ chaos: $(VENV)/.ready  ## 200 seeded kills over executors, places and a bad netw
 	CHAOS_KILLS=200 $(BIN)/python -m pytest tests/chaos/test_long.py -n 0
 
 models: $(VENV)/.ready  ## train the packaged models again, from their seeds
-	$(BIN)/python -m segsvc.training.nuclei --seed 0 --out segsvc/packaged_models/nuclei
+	$(BIN)/python -m segsvc.training.nuclei --seed 0 --out segsvc/packaged_models

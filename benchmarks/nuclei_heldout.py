@@ -12,28 +12,42 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from _common import Bound, Row, show
 
+from segsvc import plugins
 from segsvc.card import Extraction
 from segsvc.errors import ConfigError
 from segsvc.imaging import masks
+from segsvc.imaging.intensity import affine, to_input
 from segsvc.loaded import ArraySource
-from segsvc.models.library import PACKAGED, load_weights, read_model
+from segsvc.models.library import PACKAGED, Model, load_weights, read_model
 from segsvc.models.runtime import Predictor
 from segsvc.segment import Stopwatch, segment_source
 from segsvc.settings import settings
-from segsvc.training.nuclei import NAME, Field, Labels, read_halves, score
+from segsvc.training.nuclei_data import NAME, read_image
 from segsvc.types import SCORE_ONE, Runtime
 
 DICE, RECALL, PRECISION = 0.94, 0.99, 0.80
 AGREEMENT = 0.999
 
 Mask = npt.NDArray[np.bool_]  # (h, w)
+Pixels = npt.NDArray[np.uint16]  # (h, w)
 
 
-def found_px(predictor: Predictor, field: Field, flag_at: float) -> Mask:
+def network_scores(model: Model, pixels: Pixels) -> npt.NDArray[np.float32]:
+    """(h, w) scores by PyTorch in one piece; sides are multiples of 32."""
+    network = plugins.load(plugins.PluginKind.MODEL, model.card.family).build(model.card)
+    network.load_state_dict(load_weights(model))
+    image = pixels[:, :, None]
+    given = to_input(image, affine(model.card.normalisation, dtype=pixels.dtype, sample=image))
+    with torch.inference_mode():
+        answer: npt.NDArray[np.float32] = network.eval()(torch.from_numpy(given)).sigmoid()[0, 0].numpy()
+    return answer
+
+
+def found_px(predictor: Predictor, pixels: Pixels, flag_at: float) -> Mask:
     """The px of all candidates whose score is flag_at or more."""
-    pixels = np.ascontiguousarray(field.pixels)
     mask = np.zeros(pixels.shape, np.bool_)
     for found in segment_source(ArraySource(pixels), predictor, Stopwatch()):
         if found.score >= flag_at and found.mask_rle is not None:
@@ -43,9 +57,8 @@ def found_px(predictor: Predictor, field: Field, flag_at: float) -> Mask:
     return mask
 
 
-def figures(said: Mask, labels: Labels) -> tuple[float, float, float]:
+def figures(said: Mask, truth: Mask) -> tuple[float, float, float]:
     """Dice, recall and precision of px."""
-    truth = labels > 0
     both = int((said & truth).sum())
     return 2 * both / int(said.sum() + truth.sum()), both / int(truth.sum()), both / int(said.sum())
 
@@ -55,17 +68,18 @@ def main() -> None:
     thresholds = model.operating_point.thresholds(NAME) if model.operating_point is not None else None
     if thresholds is None:
         raise ConfigError("model nuclei: expected an operating point for nucleus, got none")
-    _, held_out = read_halves(settings().assets_dir)
-    reference = score(load_weights(model), held_out.pixels) / SCORE_ONE
+    image, labels = read_image(settings().assets_dir)
+    pixels, truth = np.ascontiguousarray(image[:, 256:]), labels[:, 256:] > 0
+    reference = np.rint(network_scores(model, pixels) * SCORE_ONE) / SCORE_ONE
     predictor = Predictor(model, Runtime.OPENVINO, threads=1)
     rows = []
     at_half = replace(model, card=model.card.model_copy(update={"extraction": Extraction(extent_min=0.5, floor=0.5)}))
     for predictor.model, threshold, wanted in (
             (at_half, 0.5, {"Dice": DICE}),
             (model, thresholds.flag_at, {"recall": RECALL, "precision": PRECISION})):
-        mine, theirs = found_px(predictor, held_out, threshold), reference >= threshold
+        mine, theirs = found_px(predictor, pixels, threshold), reference >= threshold
         agreeing = float((mine == theirs).mean())
-        of_mine, of_theirs = (dict(zip(("Dice", "recall", "precision"), figures(said, held_out.labels), strict=True))
+        of_mine, of_theirs = (dict(zip(("Dice", "recall", "precision"), figures(said, truth), strict=True))
                               for said in (mine, theirs))
         rows += [Row(f"nuclei on its held-out half, {name} of px at {threshold:g}", of_mine[name], "share", of_theirs[name],
                      "PyTorch in one piece, px by px", of_mine[name] / of_theirs[name], agreeing >= AGREEMENT, demanded,

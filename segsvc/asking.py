@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
-from segsvc.card import Basis, ClassThresholds, OperatingPoint, describe
+from segsvc.card import describe
 from segsvc.converting import ready_runtime
 from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import Model, find_model
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.plan import Input, InputKind, listing, read_input
 from segsvc.runner import DEFAULT_SHARD_SIZE, RunRequest
 from segsvc.settings import RuntimeChoice, settings
@@ -125,41 +126,60 @@ def request_of(asked: Asked, place: Place, say: Say) -> RunRequest:
         workers=workers, threads=threads, retry_failed=asked.retry_failed)
 
 
-def operating_point(bands: BandsAsked, model: Model | None, say: Say) -> OperatingPoint | None:
+def operating_point(bands: BandsAsked, model: Model | None, say: Say,
+                    on_record: Sequence[OperatingPoint] = ()) -> OperatingPoint | None:
     """The operating point that was asked for; without flags the model's own, None where it has none.
 
-    model: None where the model of a run is not here any more; bands by hand need none.
+    model: None where the model of a run is not here any more; bands by hand need none. on_record: the points of that run,
+    whose last calibration serves where the model's is gone.
 
-    Raises ConfigError where the flags contradict each other or ask for a calibration that the model does not have.
+    Raises ConfigError where the flags contradict each other or ask for a calibration that there is not.
     """
+    own = model.operating_point if model is not None else None
+    calibrated = [point for point in (*on_record, own) if point is not None and point.promise is not None]
+    calibration = calibrated[-1] if calibrated else None
     if bands.recall is not None or bands.precision is not None:
         if bands.flag_at is not None or bands.accept_at is not None:
             raise ConfigError("bands: expected --recall/--precision or --flag-at/--accept-at, got both")
-        if model is None:
-            raise ConfigError("--recall: expected the run's model with its calibration, it is not here or was changed. "
-                              "Set the bands by hand: --flag-at S [--accept-at S].")
-        basis = model.operating_point.basis if model.operating_point is not None else None
-        if basis is not Basis.CALIBRATED:
-            came = "an operating point that was measured, not guaranteed" if basis is Basis.MEASURED else "none"
-            raise ConfigError(f"--recall: expected a model with its own calibration, {model.name} has {came}. "
-                              "Set the bands by hand: --flag-at S [--accept-at S].")
-        raise ConfigError("--recall: this version cannot choose bands out of a calibration. "
-                          "Set them by hand: --flag-at S [--accept-at S].")
+        return _calibrated(bands, calibration, model)
     if bands.flag_at is None:
         if bands.accept_at is not None:
             raise ConfigError("--accept-at: expected --flag-at with it, got --accept-at alone")
-        return model.operating_point if model is not None else None
+        return own
     if model is not None and bands.flag_at < (floor := model.card.extraction.floor):
         say(f"note: {model.name} stores candidates from score {floor:g} on; nothing below is there to be flagged")
-    return by_hand(bands.flag_at, bands.accept_at, now=datetime.now(UTC))
+    return by_hand(bands.flag_at, bands.accept_at, now=datetime.now(UTC), calibration=calibration)
 
 
-def by_hand(flag_at: float, accept_at: float | None, *, now: datetime) -> OperatingPoint:
-    """An operating point that a person set, for every class. Raises ConfigError where the two are out of order."""
+def _calibrated(bands: BandsAsked, calibration: OperatingPoint | None, model: Model | None) -> OperatingPoint:
+    if calibration is None:
+        if model is None:
+            raise ConfigError("--recall: expected the run's model with its calibration, it is not here or was changed. "
+                              "Set the bands by hand: --flag-at S [--accept-at S].")
+        came = "an operating point that was measured, not guaranteed" if model.operating_point is not None else "none"
+        raise ConfigError(f"--recall: expected a model with its own calibration, {model.name} has {came}. `segsvc "
+                          "calibrate` makes one; --flag-at S [--accept-at S] sets the bands by hand.")
+    try:
+        return calibration.asked(bands.recall, bands.precision).model_copy(update={"set_at": None})
+    except ValueError as error:
+        flag = "--precision" if bands.recall is None else "--recall/--precision"
+        raise ConfigError(f"{flag}: {error}. Ask for less, or calibrate on more images.") from error
+
+
+def by_hand(flag_at: float, accept_at: float | None, *, now: datetime,
+            calibration: OperatingPoint | None = None) -> OperatingPoint:
+    """An operating point that a person set, for every class; a calibration's probabilities stay what they are.
+
+    Raises ConfigError where the two are out of order.
+    """
     if accept_at is not None and accept_at < flag_at:
         raise ConfigError(f"--accept-at: expected at least --flag-at ({flag_at:g}), got {accept_at:g}")
     try:
         thresholds = ClassThresholds(flag_at=flag_at, accept_at=accept_at)
     except ValidationError as error:
         raise ConfigError(f"--flag-at/--accept-at: {describe(error)}") from error
-    return OperatingPoint(basis=Basis.BY_HAND, classes={"*": thresholds}, set_at=now)
+    point = OperatingPoint(basis=Basis.BY_HAND, classes={"*": thresholds}, set_at=now)
+    if calibration is None:
+        return point
+    return point.model_copy(update={"probabilities": calibration.probabilities, "model_digest": calibration.model_digest,
+                                    "runtime": calibration.runtime})

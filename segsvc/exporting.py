@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
-from segsvc.card import OperatingPoint
 from segsvc.models.library import find_same_model
+from segsvc.operating_point import OperatingPoint
 from segsvc.readers import ReadLimits, open_source
 from segsvc.settings import settings
 from segsvc.stores import store_of

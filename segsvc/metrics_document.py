@@ -44,11 +44,15 @@ class EvaluatedData(_Part):
 
 
 class ComparedClasses(_Part):
-    """The classes that were compared, and those that only the set or only the model knows."""
+    """The classes that were compared, and those that only the set or only the model knows.
+
+    `folded`: classes of the model that the set has no name for, and the ancestor that each of them counted as.
+    """
 
     names: list[str]
     only_in_data: list[str]
     only_in_model: list[str]
+    folded: dict[str, str] = {}
 
 
 class SeenInTraining(_Part):

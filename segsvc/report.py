@@ -18,7 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segsvc import report_charts as charts
-from segsvc.card import ClassThresholds, OperatingPoint
+from segsvc.operating_point import ClassThresholds, OperatingPoint
 from segsvc.types import Band, Box, ExtractionCounts
 from segsvc.writers.paths import replacing
 
@@ -130,7 +130,8 @@ class Example:
 class RunReport:
     """What the report of a run shows. Times are aware datetimes; `wall_s` is the time from start to end in s.
 
-    `wording` says what may be said of the thresholds (`OperatingPoint.wording`), `note` where they come from.
+    `wording` says what may be said of the thresholds (`OperatingPoint.wording`), `note` where they come from, `drift`
+    whether the images are like the calibration's, and `in_doubt` that they are not.
     `skipped` counts files of the input that are no images by reason; `filtered` the regions that were not stored.
     """
 
@@ -144,6 +145,8 @@ class RunReport:
     wall_s: float
     wording: str = ""
     note: str = ""
+    drift: str = ""
+    in_doubt: bool = False
     filtered: ExtractionCounts = field(default_factory=ExtractionCounts)
     skipped: Mapping[str, int] = field(default_factory=dict)
     stages: tuple[StageTime, ...] = ()
@@ -279,6 +282,10 @@ def _rate(value: float) -> str:
     return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
 
 
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
 def _file_name(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1] or uri
 
@@ -288,5 +295,5 @@ def _environment() -> Environment:
     environment = Environment(loader=PackageLoader("segsvc", "report_templates"), autoescape=True, trim_blocks=True,
                               lstrip_blocks=True, undefined=StrictUndefined, keep_trailing_newline=True)
     environment.filters.update(number=_plain_number, score=_score, share=_share, duration=_duration, utc=_utc,
-                               rate=_rate, file_name=_file_name)
+                               rate=_rate, file_name=_file_name, sentence=_sentence)
     return environment

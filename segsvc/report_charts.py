@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from segsvc.card import ClassThresholds
+from segsvc.operating_point import ClassThresholds
 from segsvc.types import Band
 
 WIDTH, HEIGHT = 400, 178

@@ -20,8 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from segsvc.card import OperatingPoint, RunSpec, describe
+from segsvc.card import RunSpec, describe
 from segsvc.errors import ConfigError, RunError
+from segsvc.operating_point import OperatingPoint
 from segsvc.plan import Shard
 from segsvc.stores import PartFolder
 from segsvc.tables import CANDIDATES_SCHEMA, IMAGES_SCHEMA, PLAN_SCHEMA, SCHEMAS, TIMINGS_SCHEMA

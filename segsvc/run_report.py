@@ -14,12 +14,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segsvc.card import OperatingPoint, RunSpec
+from segsvc.card import RunSpec
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
 from segsvc.models.library import find_same_model
+from segsvc.operating_point import OperatingPoint
 from segsvc.readers import ReadLimits, opened
 from segsvc.report import (
     HISTOGRAM_BINS,
@@ -82,7 +83,8 @@ def run_report(folder: RunFolder, document: RunDocument) -> RunReport:
         images=ImageCounts(counts.listed, counts.done, counts.empty, counts.failed, counts.quarantined),
         classes=tuple(_class_report(name, found, point) for name in names), wall_s=document.seconds,
         wording=point.wording(model_digest=run.spec.model_digest, runtime=run.spec.runtime) if point else "",
-        note=point.note if point else "",
+        note=point.note if point else "", drift=document.drift.says if document.drift else "",
+        in_doubt=document.drift is not None and document.drift.in_doubt,
         filtered=ExtractionCounts(sum(sum(of_class.values()) for of_class in found.bands.values()),
                                   document.filtered.get("below_floor", 0), document.filtered.get("below_min_area", 0)),
         skipped=document.skipped,
@@ -223,8 +225,9 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
     return Mark(box=box, rings=rings, colour=colour, line=BAND_LINES[band])
 
 
-def refresh(folder: RunFolder, before: RunDocument) -> int:
-    """The bytes of the report; writes it and run.json anew, with the counts by the operating point that is in force now.
+def refresh(folder: RunFolder, before: RunDocument) -> tuple[RunDocument, int]:
+    """Writes run.json and the report anew, with the counts by the operating point that is in force now; the former, and the
+    latter's size in bytes.
 
     Of a run that is not finished only the report: its run.json is written by whoever works on it.
     """
@@ -233,4 +236,4 @@ def refresh(folder: RunFolder, before: RunDocument) -> int:
         folder.put_json("run.json", document.model_dump(mode="json"))
     else:
         document = as_it_stands(folder, before)
-    return write_run_report(folder, document)
+    return document, write_run_report(folder, document)

@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from segsvc.card import OperatingPoint, RunSpec
+from segsvc.card import RunSpec
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
+from segsvc.operating_point import OperatingPoint
 from segsvc.plan import Input, Shard, shards
 from segsvc.readahead import in_order
 from segsvc.results import RunFolder, part_name

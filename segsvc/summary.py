@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import ValidationError
 
-from segsvc.card import OperatingPoint, RunSpec
-from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
+from segsvc.card import RunSpec
+from segsvc.documents import CandidateCounts, DriftDocument, ImageCounts, RunDocument, RunState
+from segsvc.likeness import Likeness
+from segsvc.operating_point import OperatingPoint
 from segsvc.results import UNREAD, RunFolder
 from segsvc.types import Band, ImageStatus, stable_id
 from segsvc.views import OpenRun
@@ -42,12 +44,18 @@ def wording(point: OperatingPoint | None, spec: RunSpec) -> str:
     return point.wording(model_digest=spec.model_digest, runtime=spec.runtime)
 
 
-def band_counts(run: OpenRun) -> CandidateCounts:
-    """Candidates by band."""
+def _shown(point: OperatingPoint | None) -> OperatingPoint | None:
+    return point.without_profile() if point is not None else None
+
+
+def _in_force(run: OpenRun) -> tuple[CandidateCounts, DriftDocument | None]:
+    """Candidates by band, and whether the images are like the calibration's, by the operating point in force."""
     counted: Counter[str] = Counter()
-    for _, candidates in run.parts():
+    likeness = Likeness(run.operating_point, run.spec)
+    for images, candidates in run.parts():
         counted.update(_counts(candidates["band"]))
-    return _candidate_counts(counted)
+        likeness.add(images, candidates)
+    return _candidate_counts(counted), likeness.drift()
 
 
 def _candidate_counts(counted: Counter[str]) -> CandidateCounts:
@@ -95,8 +103,9 @@ def begun(folder: RunFolder, attempt: Attempt) -> RunDocument:
         candidates=before.candidates if before else CandidateCounts(accepted=0, review=0, rejected=0),
         skipped=before.skipped if before else {}, filtered=before.filtered if before else {}, eta_s=None,
         created_at=attempt.created_at, started_at=attempt.started_at, finished_at=None, error=None, out=folder.uri,
-        spec=run.spec, operating_point=point, operating_point_wording=wording(point, run.spec),
-        seconds_by_stage=before.seconds_by_stage if before else {}, seconds=before.seconds if before else 0.0,
+        spec=run.spec, operating_point=_shown(point), operating_point_wording=wording(point, run.spec),
+        drift=before.drift if before else None, seconds_by_stage=before.seconds_by_stage if before else {},
+        seconds=before.seconds if before else 0.0,
         workers=attempt.workers, threads=attempt.threads, versions=versions())
 
 
@@ -120,24 +129,27 @@ def unchanged(folder: RunFolder, before: RunDocument) -> RunDocument:
     """run.json of a run that was finished already, with its counts by the operating point that is in force now."""
     run = OpenRun(folder)
     point = run.operating_point
-    return before.model_copy(update={"candidates": band_counts(run), "operating_point": point,
+    candidates, drift = _in_force(run)
+    return before.model_copy(update={"candidates": candidates, "operating_point": _shown(point), "drift": drift,
                                      "operating_point_wording": wording(point, run.spec)})
 
 
 def summarise(folder: RunFolder, attempt: Attempt, *, state: RunState, error: str | None) -> RunDocument:
     """run.json of a run as it stands now. Raises RunError where a part is damaged."""
     run = OpenRun(folder)
+    point = run.operating_point
+    likeness = Likeness(point, run.spec)
     statuses: Counter[str] = Counter()
     bands: Counter[str] = Counter()
     filtered: Counter[str] = Counter()
-    for images, candidates in run.parts():
+    for images, candidates in run.parts(point):
+        likeness.add(images, candidates)
         statuses.update(_counts(images["status"]))
         bands.update(_counts(candidates["band"]))
         for name in ("below_floor", "below_min_area"):
             filtered[name] += pc.sum(images[f"n_{name}"]).as_py() or 0
     last = folder.last_planned()
     listed = last.units[-1].ordinal + 1 if last is not None and last.units else 0
-    point = run.operating_point
     return RunDocument(
         id=run_id(folder, run.spec), state=state, attempt=attempt.number,
         images=ImageCounts(listed=listed, done=statuses[ImageStatus.DONE], empty=statuses[ImageStatus.EMPTY],
@@ -145,9 +157,9 @@ def summarise(folder: RunFolder, attempt: Attempt, *, state: RunState, error: st
         candidates=_candidate_counts(bands), skipped=dict(last.skipped) if last is not None else {},
         filtered=dict(filtered), eta_s=None, created_at=attempt.created_at,
         started_at=attempt.started_at, finished_at=attempt.finished_at,
-        error=error, out=folder.uri, spec=run.spec, operating_point=point,
-        operating_point_wording=wording(point, run.spec), seconds_by_stage=run.timings(), seconds=attempt.seconds,
-        workers=attempt.workers, threads=attempt.threads, versions=versions())
+        error=error, out=folder.uri, spec=run.spec, operating_point=_shown(point),
+        operating_point_wording=wording(point, run.spec), drift=likeness.drift(), seconds_by_stage=run.timings(),
+        seconds=attempt.seconds, workers=attempt.workers, threads=attempt.threads, versions=versions())
 
 
 def failures(folder: RunFolder, counts: ImageCounts) -> bytes:

@@ -157,6 +157,13 @@ class ImageStatus(StrEnum):
     QUARANTINED = "quarantined"  # killed the process that worked on it, twice
 
 
+class Bound(StrEnum):
+    """What shows that a threshold keeps what is promised of it."""
+
+    BINOMIAL = "binomial"  # no unit has more than one object (or candidate): exact
+    BETTING = "betting"  # units have several, which depend on each other: each counts at most `cap`
+
+
 class Runtime(StrEnum):
     """What computed the scores; an operating point holds for one of them."""
 

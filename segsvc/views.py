@@ -10,8 +10,9 @@ from types import EllipsisType
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from segsvc.card import OperatingPoint
+from segsvc.operating_point import OperatingPoint
 from segsvc.readahead import in_order
 from segsvc.results import RunFolder
 from segsvc.tables import CANDIDATES_SCHEMA, CANDIDATES_VIEW_SCHEMA, IMAGES_SCHEMA
@@ -27,9 +28,25 @@ def with_bands(candidates: pa.Table, point: OperatingPoint | None) -> pa.Table:
     bands = np.full(len(score), Band.REVIEW.value, dtype=object)
     bands[score >= accept_at[codes]] = Band.ACCEPTED.value
     bands[score < flag_at[codes]] = Band.REJECTED.value
-    probability = pa.nulls(candidates.num_rows, pa.float64())
+    probability = _probabilities(candidates, classes, point)
     columns = [*(candidates[name] for name in CANDIDATES_SCHEMA.names), probability, pa.array(bands, pa.string())]
     return pa.table(columns, schema=CANDIDATES_VIEW_SCHEMA)
+
+
+def _probabilities(candidates: pa.Table, classes: pa.DictionaryArray, point: OperatingPoint | None) -> pa.Array:
+    """By the calibration's maps; null for classes that have none, and for candidates of another model."""
+    if point is None or not point.probabilities:
+        return pa.nulls(candidates.num_rows, pa.float64())
+    score, codes = candidates["score"].to_numpy(), classes.indices.to_numpy(zero_copy_only=False)
+    is_known = np.zeros(len(score), np.bool_)
+    found = np.zeros(len(score))
+    same = pc.equal(candidates["model_digest"], point.model_digest).to_numpy()
+    for code, name in enumerate(classes.dictionary.to_pylist()):
+        if (mapped := point.probabilities.get(name)) is not None:
+            own = (codes == code) & same
+            found[own] = mapped.of(score[own])
+            is_known |= own
+    return pa.array(found, pa.float64(), mask=~is_known)
 
 
 def _class_thresholds(class_names: Sequence[str], point: OperatingPoint | None

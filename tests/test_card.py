@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from segsvc.card import Basis, ClassThresholds, Extraction, ModelCard, OperatingPoint, RunSpec, describe
+from segsvc.card import Extraction, ModelCard, RunSpec, describe
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.types import Runtime
 
 CARD: dict[str, Any] = {
@@ -35,6 +36,9 @@ def refusal(**fields: Any) -> str:
     ({"classes": []}, "classes: Tuple should have at least 1 item"),
     ({"classes": [{"name": "a"}, {"name": "a"}]}, "class names must differ from each other"),
     ({"classes": [{"name": "a", "parent": "b"}]}, "class 'a' names the parent 'b', which is no class of this model"),
+    ({"classes": [{"name": "a", "parent": "a"}]}, "class 'a' must have other classes as its ancestors, got itself"),
+    ({"classes": [{"name": "c", "parent": "a"}, {"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}]},
+     "class 'a' must have other classes as its ancestors, got itself"),
     ({"weights_sha256": "A" * 64}, "weights_sha256"),
     ({"name": "../up"}, "name"),
     ({"extraction": {"extent_min": 0.6, "floor": 0.5}}, "floor must be at least extent_min (0.6), got 0.5"),

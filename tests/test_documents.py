@@ -15,7 +15,8 @@ import jsonschema
 import pytest
 
 from segsvc import documents
-from segsvc.card import Basis, ClassThresholds, ModelCard, OperatingPoint
+from segsvc.card import ModelCard
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from tests.conftest import Program
 from tests.scenes import write_scenes
 
@@ -52,7 +53,7 @@ def test_published_schemas_are_those_of_the_code(name: str) -> None:
 def test_there_are_schemas_of_these_documents_and_no_others() -> None:
     assert {path.stem for path in documents.SCHEMAS.iterdir()} == {
         "run", "dry_run", "band", "models", "model", "export", "report", "metrics", "doctor", "spec", "bands", "card",
-        "operating_point", "dataset", "dataset_check", "model_import", "model_export"}
+        "operating_point", "dataset", "dataset_check", "model_import", "model_export", "catalogue"}
 
 
 def test_writing_the_schemas_gives_the_published_bytes_and_removes_stale_ones(tmp_path: Path) -> None:
@@ -83,6 +84,7 @@ def test_schemas_are_part_of_the_package() -> None:
     ("band", ("band", "out", "--flag-at", "0.99", "--accept-at", "0.9999", "--json"), 0),
     ("models", ("models", "list", "--json"), 0),
     ("model", ("models", "show", "bright", "--json"), 0),
+    ("catalogue", ("models", "pull", "--list", "--json"), 0),
     ("model", ("models", "show", "nuclei", "--json"), 0),
     ("export", ("export", "out", "--format", "csv", "--to", "x.csv", "--json"), 0),
     ("report", ("report", "out", "--json"), 0),

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from segsvc import report_charts as charts
-from segsvc.card import Basis, ClassThresholds, OperatingPoint
 from segsvc.errors import ConfigError
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.report import (
     MOST_EXAMPLES,
     MOST_PICTURE_BYTES,

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from segsvc.card import Basis, ClassThresholds, OperatingPoint, RunSpec
+from segsvc.card import RunSpec
 from segsvc.errors import ConfigError, ImageErrorKind, RunError
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.plan import Shard
 from segsvc.results import RunFolder, UnitRows, part_name, part_number, unit_rows
 from segsvc.stores.file import FileFolder

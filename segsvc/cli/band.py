@@ -5,16 +5,16 @@ from __future__ import annotations
 import click
 
 from segsvc.asking import BandsAsked, operating_point
-from segsvc.card import OperatingPoint
 from segsvc.cli.bands import band_flags
 from segsvc.cli.main import Exit
 from segsvc.cli.progress import say
 from segsvc.documents import BandDocument, RunDocument, RunState
 from segsvc.errors import ConfigError
 from segsvc.models.library import find_same_model
+from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
-from segsvc.summary import band_counts, left_document, wording
+from segsvc.summary import left_document
 from segsvc.views import OpenRun
 
 
@@ -36,7 +36,8 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
         state = before.state.value if before is not None else "without run.json"
         raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
                           "again; it takes --flag-at and --accept-at too.")
-    point = operating_point(bands, find_same_model(run.spec.model, run.spec.model_digest), say)
+    point = operating_point(bands, find_same_model(run.spec.model, run.spec.model_digest), say,
+                            folder.operating_points())
     if point is None:
         raise ConfigError("bands: expected --flag-at S, got none")
     document = put_in_force(folder, point, before)
@@ -46,6 +47,8 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
         counts = document.candidates
         click.echo(f"candidates  {counts.accepted} accepted, {counts.review} for review, {counts.rejected} rejected "
                    f"({document.wording})")
+        if document.drift is not None:
+            click.echo(f"drift       {document.drift.says}")
     return Exit.DONE
 
 
@@ -55,10 +58,9 @@ def put_in_force(folder: RunFolder, point: OperatingPoint, before: RunDocument) 
 
     try:
         folder.add_operating_point(point)
-        refresh(folder, before)
+        now, _ = refresh(folder, before)
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {folder.uri}: {error.strerror or error}"
                           ) from error
-    run = OpenRun(folder)
-    return BandDocument(out=folder.uri, operating_point=point, wording=wording(point, run.spec),
-                        candidates=band_counts(run))
+    return BandDocument(out=folder.uri, operating_point=point.without_profile(), wording=now.operating_point_wording,
+                        drift=now.drift, candidates=now.candidates)

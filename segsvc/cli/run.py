@@ -113,6 +113,8 @@ def show_run(document: RunDocument, *, as_json: bool) -> int:
                    f"{images.quarantined} quarantined{_skipped(document.skipped)}")
         click.echo(f"candidates  {candidates.accepted} accepted, {candidates.review} for review, "
                    f"{candidates.rejected} rejected ({document.operating_point_wording})")
+        if document.drift is not None:
+            click.echo(f"drift       {document.drift.says}")
         click.echo(f"time        {duration(document.seconds)} with {document.workers} x {document.threads} threads, "
                    f"{document.spec.runtime.value}")
         click.echo(f"report      {folder}/report.html")

@@ -169,6 +169,10 @@ class DatasetFiles(Protocol):
 
     @property
     def skipped(self) -> Mapping[str, int]: ...
+    @property
+    def empty_folders(self) -> Sequence[str]:
+        """Relative paths of folders in which nothing lies, in the order of their bytes."""
+
     def table(self, path: str) -> bytes | None:
         """The bytes of a table (`annotations.json`, `train/classes.txt`), "" for the place itself; None if not there.
 

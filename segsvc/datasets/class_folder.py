@@ -27,7 +27,7 @@ class ClassFolderLayout:
 
     def recognises(self, files: DatasetFiles) -> bool:
         """Whether there are images in folders, and neither annotations.json nor a folder `masks`."""
-        if files.is_table or masked_folders(files.files) or annotated_folders(files):
+        if files.is_table or masked_folders(files) or annotated_folders(files):
             return False
         return any("/" in path for path in files.files)
 
@@ -50,6 +50,9 @@ class ClassFolderLayout:
                 images.append(LabelledImage(ref, ClassTruth(frozenset({printable(inner[0])})), split))
                 continue
             problems.append(wrong(kind, message, shown_path(ref.uri, files.place)))
+        problems += [wrong(ProblemKind.EMPTY_CLASS, "expected images in the folder of a class, got none: add some, or "
+                           "remove it", printable(folder)) for folder in files.empty_folders
+                     if _is_for_a_class(folder, by_split=by_split)]
         images.sort(key=lambda image: image.ref.uri.encode("utf-8", "surrogateescape"))
         classes = {name for image in images if isinstance(image.truth, ClassTruth) for name in image.truth.names}
         return Dataset(place=files.place, layout=self.name, task=self.task, classes=tuple(sorted(classes)),
@@ -60,6 +63,12 @@ class ClassFolderLayout:
         for seed, (split, name) in enumerate((split, name) for split in ("train", "val") for name in ("bar", "disc")):
             write_example_image(folder / split / name / f"{split} {name}.png", seed=2 * seed)
             write_example_image(folder / split / name / "more" / f"{split}+{name}.JPG", seed=2 * seed + 1)
+
+
+def _is_for_a_class(folder: str, *, by_split: bool) -> bool:
+    """Whether a folder lies where those of classes do."""
+    steps = folder.split("/")
+    return len(steps) == (2 if by_split and split_of(steps[0]) is not None else 1)
 
 
 def _is_by_split(paths: list[str]) -> bool:

@@ -83,7 +83,7 @@ class CocoLayout:
             try:
                 document = _document(files.table(path) or b"", what)
             except ConfigError as error:
-                reading.wrong(ProblemKind.UNREADABLE, str(error), what)
+                reading.wrong(ProblemKind.UNREADABLE, str(error).removeprefix(f"{what}: "), what)
                 continue
             _Table(files, folder, what, reading).read(document)
         if not files.is_table:

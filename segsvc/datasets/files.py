@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ TABLE_ENDINGS = (".csv", ".json")
 SPLITS = frozenset(split.value for split in Split)
 ANNOTATIONS = "annotations.json"
 IMAGES, MASKS = "images", "masks"
+CLASSES = "classes.txt"
 EXAMPLE_WIDTH_PX, EXAMPLE_HEIGHT_PX = 32, 24
 _LOCAL = "file://"
 
@@ -66,6 +67,19 @@ class PlacedFiles:
                 found[relative_path(entry.found.uri, self._root)] = entry.found
         ordered = sorted(found.items(), key=lambda item: os.fsencode(item[0]))
         return MappingProxyType(dict(ordered)), skipped
+
+    @cached_property
+    def empty_folders(self) -> tuple[str, ...]:
+        """Those of a disk, without hidden ones; a bucket has no folders."""
+        if not self._root.startswith(_LOCAL):
+            return ()
+        root = os.fsdecode(unquote_to_bytes(self._root.removeprefix(_LOCAL)))
+        found = []
+        for folder, below, names in os.walk(root):
+            below[:] = [name for name in below if not name.startswith(".")]
+            if not below and not names:
+                found.append(os.path.relpath(folder, root))
+        return tuple(sorted(found, key=os.fsencode))
 
     def table(self, path: str) -> bytes | None:
         """Each is read once. Raises ConfigError where it is there and cannot be read."""
@@ -184,16 +198,17 @@ def annotated_folders(files: DatasetFiles) -> list[str]:
             if files.table(posixpath.join(folder, ANNOTATIONS)) is not None]
 
 
-def masked_folders(paths: Iterable[str]) -> list[str]:
-    """The folders ("" for the root, or a split) that hold a folder `masks`."""
-    found = set()
-    for path in paths:
+def masked_folders(files: DatasetFiles) -> list[str]:
+    """The folders ("" for the root, or a split) that hold a folder `masks`, or `images` where a classes.txt says of what."""
+    parents: dict[str, set[str]] = {IMAGES: set(), MASKS: set()}
+    for path in files.files:
         steps = path.split("/")[:-1]
-        if steps[:1] == [MASKS]:
-            found.add("")
-        elif len(steps) > 1 and steps[0] in SPLITS and steps[1] == MASKS:
-            found.add(steps[0])
-    return sorted(found)
+        if steps and steps[0] in parents:
+            parents[steps[0]].add("")
+        elif len(steps) > 1 and steps[0] in SPLITS and steps[1] in parents:
+            parents[steps[1]].add(steps[0])
+    return sorted(parents[MASKS] | {folder for folder in parents[IMAGES] if any(
+        files.table(posixpath.join(at, CLASSES)) is not None for at in ("", folder))})
 
 
 def write_example_image(path: Path, *, seed: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from segsvc.card import Task
 from segsvc.datasets import Dataset, DatasetFiles, LabelledImage, MaskTruth, Problem, ProblemKind, doubtful, wrong
 from segsvc.datasets.files import (
+    CLASSES,
     EXAMPLE_HEIGHT_PX,
     EXAMPLE_WIDTH_PX,
     IMAGES,
@@ -27,7 +28,6 @@ from segsvc.datasets.files import (
 from segsvc.errors import ConfigError
 from segsvc.types import ImageRef
 
-CLASSES = "classes.txt"
 ONLY_CLASS = "foreground"
 _MOST_CLASSES = 254  # values from 1 to 254
 
@@ -39,14 +39,17 @@ class MaskFolderLayout:
     task = Task.SEMANTIC
 
     def recognises(self, files: DatasetFiles) -> bool:
-        """Whether there is a folder `masks` at the root or in a split's folder, and no annotations.json."""
-        return not files.is_table and bool(masked_folders(files.files)) and not annotated_folders(files)
+        """Whether there is a folder `masks` at the root or in a split's folder, and no annotations.json.
+
+        A folder `images` and classes.txt will do: the masks are missing then.
+        """
+        return not files.is_table and bool(masked_folders(files)) and not annotated_folders(files)
 
     def open(self, files: DatasetFiles) -> Dataset:
         """The set; masks are not opened. Raises ConfigError where classes.txt cannot be read as names of classes."""
         problems: list[Problem] = []
         images: list[LabelledImage] = []
-        folders = masked_folders(files.files)
+        folders = masked_folders(files)
         for folder in folders:
             images += _folder_images(files, folder, problems)
         taken = {posixpath.join(folder, kind) for folder in folders for kind in (IMAGES, MASKS)}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from segsvc.metrics_document import Round
+from segsvc.operating_point import Proof
 from segsvc.quality.figures import Confusion, Curve, FoundAt, ReliabilityBin
 
 WIDTH, HEIGHT = 340, 236
@@ -92,14 +93,14 @@ def roc_chart(curve: Curve) -> Chart:
                   [chance, _line(curve.false_alarms, curve.recall, "", "first")])
 
 
-def reliability_chart(bins: Sequence[ReliabilityBin]) -> Chart:
+def reliability_chart(bins: Sequence[ReliabilityBin], *, title: str = "Are scores probabilities?") -> Chart:
     """The share that is true over the mean score, a dot a bin; the dashed line is where scores are probabilities."""
     most = max((each.n for each in bins), default=1)
     dots = tuple(Dot(_x(each.mean_score), _y(each.true_share), round(2.2 + 3.3 * (each.n / most) ** 0.25, 2),
                      f"score {each.mean_score:.3f}, true {each.true_share:.3f}, of {each.n:,}") for each in bins)
     means, shares = [each.mean_score for each in bins], [each.true_share for each in bins]
     lines = [_line((0.0, 1.0), (0.0, 1.0), "a probability", "reference"), _line(means, shares, "", "first")]
-    return _chart("Are scores probabilities?", "mean score of a bin", "share that is true", lines, dots=dots)
+    return _chart(title, "mean score of a bin", "share that is true", lines, dots=dots)
 
 
 def found_chart(by_threshold: Sequence[FoundAt], flag_at: float | None) -> Chart:
@@ -112,6 +113,26 @@ def found_chart(by_threshold: Sequence[FoundAt], flag_at: float | None) -> Chart
              for figures, style in ((recall, "first"), (precision, "second"))]
     return _chart("By threshold", "threshold", "share", lines, bands=[band for band in bands if band.path],
                   cut=None if flag_at is None else _x(flag_at))
+
+
+def promise_charts(proof: Proof, flag_at: float) -> list[Chart]:
+    """What a calibration shows of a class: the recall by where flagging begins, and what each recall costs in candidates."""
+    rows = sorted(proof.recalls, key=lambda row: row.flag_at)
+    low = min(row.flag_at for row in rows)
+    across = (max(row.flag_at for row in rows) - low) or 1.0  # thresholds may lie close together
+    at = [(row.flag_at - low) / across for row in rows]
+    bound = _chart("Recall by threshold", "flag at", "recall", [
+        _line(at, [row.recall_measured for row in rows], "counted", "second"),
+        _line(at, [row.recall for row in rows], "promised", "first")], cut=_x(max(0.0, flag_at - low) / across))
+    bound = replace(bound, x_ticks=tuple(Tick(_x(value), f"{low + value * across:.3g}") for value in (0.0, 0.45, 0.9)))
+    rows = sorted(proof.recalls, key=lambda row: row.recall)
+    top = max((row.flagged_per_1000_images for row in rows), default=0) or 1.0
+    dots = tuple(Dot(_x(row.recall), _y(row.flagged_per_1000_images / top), 3.0,
+                     f"recall {row.recall:g}: {row.flagged_per_1000_images:,.0f} candidates a thousand images")
+                 for row in rows)
+    line = _line([row.recall for row in rows], [row.flagged_per_1000_images / top for row in rows], "", "first")
+    load = _chart("What a recall costs", "recall promised", "flagged per 1,000 images", [line], dots=dots)
+    return [bound, replace(load, y_ticks=tuple(Tick(_y(value), _amount(value * top)) for value in _TICKS))]
 
 
 def course_charts(rounds: Sequence[Round], *, steps: int, kept_step: int) -> list[Chart]:
@@ -183,6 +204,10 @@ def _band(x: Sequence[float], low: Sequence[float | None], high: Sequence[float 
     upper = [f"{_x(at)} {_y(above)}" for at, _, above in there]
     lower = [f"{_x(at)} {_y(below)}" for at, below, _ in reversed(there)]
     return Line("M" + "L".join([*upper, *lower]) + "Z", "", style)
+
+
+def _amount(value: float) -> str:
+    return f"{value / 1000:.2g}k" if value >= 1000 else f"{value:.3g}" if value < 10 else f"{value:.0f}"
 
 
 def _x(share: float) -> float:

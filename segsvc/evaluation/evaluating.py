@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from segsvc import truth
-from segsvc.card import OperatingPoint
 from segsvc.datasets import Dataset, LabelledImage, Severity, Split
 from segsvc.errors import ConfigError, ImageError
 from segsvc.evaluation import RESAMPLES, Compared, Observation, Summary, compared, observe, slice_columns, summarise
@@ -24,6 +23,7 @@ from segsvc.metrics_document import (
 )
 from segsvc.models.library import Model
 from segsvc.models.runtime import Predictor
+from segsvc.operating_point import OperatingPoint
 from segsvc.readahead import in_order
 from segsvc.readers import ReadLimits
 from segsvc.runner import Progress
@@ -118,7 +118,7 @@ def evaluate(asked: EvaluationRequest, runtime: Runtime, *, threads: int, seed: 
     limits = ReadLimits(decode_bytes=settings().decode_limit_bytes)
     predictor = Predictor(asked.model, runtime, threads=threads)
     point = asked.model.operating_point
-    flag_at = thresholds(point, asked.classes.names)
+    flag_at = thresholds(point, asked.classes)
 
     def look(image: LabelledImage) -> Observation | FailedImage:
         try:
@@ -147,15 +147,25 @@ def evaluate(asked: EvaluationRequest, runtime: Runtime, *, threads: int, seed: 
             place=asked.dataset.place, layout=asked.dataset.layout, split=asked.split.value if asked.split else None,
             images=len(asked.images), exclusive=asked.dataset.exclusive),
         classes=asked.classes, failed=failed, seen=seen_in_training(asked.images, asked.trained_on))
-    document = document.model_copy(update={"notes": [*document.notes, *_problems(asked.dataset)]})
+    more = [*_apart(point, asked.classes), *_problems(asked.dataset)]
+    document = document.model_copy(update={"notes": [*document.notes, *more]})
     write_evaluation(asked.out, document, observations, limits)
     return document
 
 
-def thresholds(point: OperatingPoint | None, names: Sequence[str]) -> dict[str, float]:
-    """The `flag_at` of each class of which an operating point says something."""
-    said = {name: point.thresholds(name) for name in names} if point is not None else {}
-    return {name: of_class.flag_at for name, of_class in said.items() if of_class is not None}
+def thresholds(point: OperatingPoint | None, classes: Compared) -> dict[str, float]:
+    """The `flag_at` of each compared class for which an operating point has one, the same for all that count as it."""
+    flag_at = {}
+    for name in classes.names:
+        one, *others = {_flag_at(point, each) for each in classes.counted_as(name)}
+        if one is not None and not others:
+            flag_at[name] = one
+    return flag_at
+
+
+def _flag_at(point: OperatingPoint | None, name: str) -> float | None:
+    of_class = point.thresholds(name) if point is not None else None
+    return of_class.flag_at if of_class is not None else None
 
 
 def evaluated_model(model: Model, runtime: Runtime, flag_at: dict[str, float]) -> EvaluatedModel:
@@ -182,7 +192,7 @@ def metrics_document(summary: Summary, *, model: EvaluatedModel, data: Evaluated
     return MetricsDocument(
         task=summary.task.value, model=model, data=data, images=summary.images, failed=list(failed),
         classes=ComparedClasses(names=list(classes.names), only_in_data=list(classes.only_in_data),
-                                only_in_model=list(classes.only_in_model)),
+                                only_in_model=list(classes.only_in_model), folded=dict(classes.folded)),
         sureness=summary.sureness, seen_in_training=seen, out_of_fold=out_of_fold,
         notes=_notes(summary, classes, failed, seen), figures=dict(summary.figures), semantic=summary.semantic,
         instance=summary.instance, classification=summary.classification, found=summary.found,
@@ -209,6 +219,10 @@ def _notes(summary: Summary, classes: Compared, failed: Sequence[FailedImage], s
         notes.append(f"The model does not know {_listed(classes.only_in_data)}: the set's labels of that were passed over.")
     if classes.only_in_model:
         notes.append(f"The set says nothing of {_listed(classes.only_in_model)}, which the model knows.")
+    if classes.folded:
+        into = dict.fromkeys(classes.folded.values())
+        named = [f"{_listed(classes.counted_as(name)[1:])} as {name}" for name in into]
+        notes.append(f"Classes that the set has no name for count as their nearest ancestor: {_listed(named, by='; ')}.")
     confusion = summary.classification.confusion if summary.classification is not None else None
     if confusion is not None and confusion.unknown:
         notes.append(f"{_counted(confusion.unknown, 'image')} of classes that the model does not know count as wrong.")
@@ -223,6 +237,12 @@ def _notes(summary: Summary, classes: Compared, failed: Sequence[FailedImage], s
     if summary.sureness.note:
         notes.append(summary.sureness.note[:1].upper() + summary.sureness.note[1:] + ".")
     return notes
+
+
+def _apart(point: OperatingPoint | None, classes: Compared) -> list[str]:
+    apart = [name for name in classes.names if len({_flag_at(point, each) for each in classes.counted_as(name)}) > 1]
+    return [f"The operating point has other thresholds for {_listed(apart)} than for what counts as that: there are no "
+            "figures at it."] if apart else []
 
 
 def _problems(dataset: Dataset) -> list[str]:
@@ -244,5 +264,5 @@ def _counted(n: int, what: str) -> str:
     return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _listed(names: Sequence[str], most: int = 8, *, by: str = ", ") -> str:
+    return by.join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from segsvc import truth
-from segsvc.card import Extraction, ModelCard, Task
+from segsvc.card import Activation, Extraction, ModelCard, Task
 from segsvc.datasets import Dataset, LabelledImage, MaskTruth, Split, TrueObject
 from segsvc.errors import ConfigError, ImageError, ImageErrorKind
 from segsvc.imaging import masks
@@ -22,7 +22,7 @@ from segsvc.quality.observations import ClassScores, DenseTally, DetectionTally,
 from segsvc.readers import ReadLimits, opened
 from segsvc.segment import Predictor, Stopwatch, score_rows, segment_source
 from segsvc.stores import store_of
-from segsvc.types import SCORE_ONE, Box, Candidate, ImageRef, Source
+from segsvc.types import SCORE_ONE, Box, Candidate, ImageRef, ScoreArray, Source
 
 # task of a model: tasks that a data set may be labelled for
 _LABELLED_FOR = {Task.SEMANTIC: (Task.SEMANTIC, Task.INSTANCE), Task.INSTANCE: (Task.INSTANCE,),
@@ -31,11 +31,20 @@ _LABELLED_FOR = {Task.SEMANTIC: (Task.SEMANTIC, Task.INSTANCE), Task.INSTANCE: (
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """The classes that a model and a data set both know, in the set's order, and those that only one of them does."""
+    """The classes that a model and a data set both know, in the set's order, and those that only one of them does.
+
+    `folded` are classes of the model that count as another: each with the ancestor, of those that both know, that it
+    counts as.
+    """
 
     names: tuple[str, ...]
     only_in_data: tuple[str, ...] = ()
     only_in_model: tuple[str, ...] = ()
+    folded: Mapping[str, str] = field(default_factory=dict)
+
+    def counted_as(self, name: str) -> tuple[str, ...]:
+        """The classes of the model that count as one of its classes: that one, and those that are folded into it."""
+        return (name, *(each for each, ancestor in self.folded.items() if ancestor == name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +66,13 @@ class Observation:
 
 
 def compared(card: ModelCard, dataset: Dataset) -> Compared:
-    """The classes of a model and a data set, matched by name.
+    """The classes of a model and a data set, matched by name; by the card's tree where the set has no name for a class.
+
+    Such a class of the model counts as its nearest ancestor that the set does know: to a set of cars, a trailer is a car.
+    What a set says of an ancestor tells nothing of its descendants. Candidates count as a run stores them, one by one: an
+    object that is called two things which are folded has two. Scores of px and of whole images become one score a class:
+    under softmax, where one class holds, their sum is the probability that the ancestor does; under sigmoid, where classes
+    are judged one by one, the highest counts. A class that both know is compared by its name alone.
 
     Raises ConfigError where they share none, or where the set is not labelled for the model's task.
     """
@@ -69,8 +84,20 @@ def compared(card: ModelCard, dataset: Dataset) -> Compared:
     if not names:
         raise ConfigError(f"expected a data set with classes of model {card.name} ({_some(card.class_names)}), got "
                           f"{dataset.place} with {_some(dataset.classes)}: they have none in common")
-    return Compared(names, tuple(name for name in dataset.classes if name not in names),
-                    tuple(name for name in card.class_names if name not in names))
+    known = frozenset(names)
+    unknown = tuple(name for name in card.class_names if name not in known)
+    parents = {node.name: node.parent for node in card.classes}
+    nearest = {name: _nearest(name, parents, known) for name in unknown}
+    return Compared(names, tuple(name for name in dataset.classes if name not in known),
+                    tuple(name for name in unknown if nearest[name] is None),
+                    {name: ancestor for name, ancestor in nearest.items() if ancestor is not None})
+
+
+def _nearest(name: str | None, parents: Mapping[str, str | None], known: Collection[str]) -> str | None:
+    """The first of a class and its ancestors that is known; None where none is."""
+    while name is not None and name not in known:
+        name = parents[name]
+    return name
 
 
 def observe(image: LabelledImage, dataset: Dataset, predictor: Predictor, limits: ReadLimits, *,
@@ -80,22 +107,23 @@ def observe(image: LabelledImage, dataset: Dataset, predictor: Predictor, limits
     flag_at: thresholds of an operating point by class, at which px are counted besides 0.5. Raises ImageError where the
     image cannot be read, ConfigError where its labels cannot, or the model and the set have nothing in common.
     """
-    names = compared(predictor.card, dataset).names
+    classes = compared(predictor.card, dataset)
     with opened(store_of(image.ref.uri).open(image.ref), limits) as source:
         if source.frames != 1:
             raise ImageError(ImageErrorKind.UNSUPPORTED,
                              f"expected an image of one frame, which its labels are of, got {source.frames} frames")
-        return _OBSERVERS[predictor.card.task](image, dataset, predictor, names, source, flag_at or {})
+        return _OBSERVERS[predictor.card.task](image, dataset, predictor, classes, source, flag_at or {})
 
 
-def _observe_dense(image: LabelledImage, dataset: Dataset, predictor: Predictor, names: Sequence[str], source: Source,
+def _observe_dense(image: LabelledImage, dataset: Dataset, predictor: Predictor, classes: Compared, source: Source,
                    flag_at: Mapping[str, float]) -> Observation:
     width, height = source.width_px, source.height_px
     mask = truth.index_mask(image, dataset, width_px=width, height_px=height)
-    channels = [predictor.card.class_names.index(name) for name in names]
+    card, names = predictor.card, classes.names
+    channels = [[card.class_names.index(each) for each in classes.counted_as(name)] for name in names]
     values = [dataset.classes.index(name) + 1 for name in names]
-    extractors = [RegionExtractor(width_px=width, height_px=height, extraction=predictor.card.extraction, class_name=name,
-                                  frame=0) for name in names]
+    extractors = {channel: RegionExtractor(width_px=width, height_px=height, extraction=card.extraction, class_name=name,
+                                           frame=0) for name, own in zip(names, channels, strict=True) for channel in own}
     counter = DenseCounter(len(names))
     candidates: list[Candidate] = []
     top = 0
@@ -103,10 +131,11 @@ def _observe_dense(image: LabelledImage, dataset: Dataset, predictor: Predictor,
         of_rows = mask[top: top + rows.shape[1]]
         top += rows.shape[1]
         is_counted = of_rows != truth.IGNORE
-        for number, (channel, value) in enumerate(zip(channels, values, strict=True)):
-            counter.add(number, rows[channel], of_rows == value, is_counted)
-            candidates += extractors[number].feed(rows[channel])
-    for extractor in extractors:
+        for number, (own, value) in enumerate(zip(channels, values, strict=True)):
+            counter.add(number, _one_score([rows[channel] for channel in own], card), of_rows == value, is_counted)
+        for channel, extractor in extractors.items():
+            candidates += extractor.feed(rows[channel])
+    for extractor in extractors.values():
         candidates += extractor.finish()
     every = truth.regions(mask, dataset) if isinstance(image.truth, MaskTruth) else truth.objects(
         image, dataset, width_px=width, height_px=height)
@@ -117,9 +146,12 @@ def _observe_dense(image: LabelledImage, dataset: Dataset, predictor: Predictor,
                        candidates=in_order(candidates), objects=objects)
 
 
-def _observe_instances(image: LabelledImage, dataset: Dataset, predictor: Predictor, names: Sequence[str], source: Source,
+def _observe_instances(image: LabelledImage, dataset: Dataset, predictor: Predictor, classes: Compared, source: Source,
                        flag_at: Mapping[str, float]) -> Observation:
-    candidates = tuple(each for each in segment_source(source, predictor, Stopwatch()) if each.class_name in names)
+    names = classes.names
+    counts_as = {name: name for name in names} | dict(classes.folded)
+    candidates = in_order(replace(each, class_name=counts_as[each.class_name]) for each in segment_source(
+        source, predictor, Stopwatch()) if each.class_name in counts_as)
     every = truth.objects(image, dataset, width_px=source.width_px, height_px=source.height_px)
     objects = tuple(each for each in every if each.class_name in names)
     ignored = [(names.index(each.class_name), Shape(each.box, each.mask_rle)) for each in objects if each.ignored]
@@ -129,20 +161,35 @@ def _observe_instances(image: LabelledImage, dataset: Dataset, predictor: Predic
                        boxes=_detections(candidates, objects, names, by_box=True), candidates=candidates, objects=objects)
 
 
-def _observe_labels(image: LabelledImage, dataset: Dataset, predictor: Predictor, names: Sequence[str], source: Source,
+def _observe_labels(image: LabelledImage, dataset: Dataset, predictor: Predictor, classes: Compared, source: Source,
                     flag_at: Mapping[str, float]) -> Observation:
+    card, names = predictor.card, classes.names
     candidates = segment_source(source, _Unfiltered(predictor), Stopwatch()).candidates
-    of_class = {each.class_name: round(each.score * SCORE_ONE) for each in candidates}
-    best = max(predictor.card.class_names, key=of_class.__getitem__)
+    said = {each.class_name: np.array(round(each.score * SCORE_ONE), np.uint16) for each in candidates}
+    of_class = {name: int(_one_score([said[each] for each in classes.counted_as(name)], card)) for name in card.class_names
+                if name not in classes.folded}
+    best = max(of_class, key=of_class.__getitem__)
     shown = truth.class_names(image)
     is_true = np.array([name in shown for name in names])
     scores = ClassScores(scores=np.array([of_class[name] for name in names], np.uint16), truth=is_true,
                          top=names.index(best) if best in names else -1, top_score=of_class[best],
                          true=int(is_true.argmax()) if is_true.sum() == 1 else -1)
-    return Observation(image.ref, image.split, labels=scores, candidates=tuple(candidates))
+    return Observation(image.ref, image.split, labels=scores, candidates=tuple(
+        replace(each, score=of_class[each.class_name] / SCORE_ONE, mean_score=of_class[each.class_name] / SCORE_ONE)
+        for each in candidates if each.class_name in of_class))
 
 
-_Observer = Callable[[LabelledImage, Dataset, Predictor, Sequence[str], Source, Mapping[str, float]], Observation]
+def _one_score(scores: Sequence[ScoreArray], card: ModelCard) -> ScoreArray:
+    """One score of several that count as one class, each of the same shape, uint16."""
+    if len(scores) == 1:
+        return scores[0]
+    if card.activation is Activation.SIGMOID:
+        highest: ScoreArray = np.maximum.reduce(scores)
+        return highest
+    return np.minimum(np.sum(scores, axis=0, dtype=np.int64), SCORE_ONE).astype(np.uint16)  # each was rounded for itself
+
+
+_Observer = Callable[[LabelledImage, Dataset, Predictor, Compared, Source, Mapping[str, float]], Observation]
 _OBSERVERS: Mapping[Task, _Observer] = {Task.SEMANTIC: _observe_dense, Task.INSTANCE: _observe_instances,
                                         Task.CLASSIFICATION: _observe_labels}
 

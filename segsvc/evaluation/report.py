@@ -45,8 +45,7 @@ class ClassCharts:
 
 def render_evaluation(document: MetricsDocument, examples: Sequence[BadExample] = ()) -> str:
     """The report as HTML. The same document and examples give the same bytes."""
-    style = "".join(resources.files("segsvc").joinpath("report_templates", name).read_text("utf-8") for name in _STYLES)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    style, digest = page_style()
     confusion = document.classification.confusion if document.classification else None
     course = document.course
     drawn = class_charts(document)
@@ -61,6 +60,12 @@ def render_evaluation(document: MetricsDocument, examples: Sequence[BadExample] 
         confusion_chart=charts.confusion_chart(confusion) if confusion else None,
         confused=most_confused(document), failed=document.failed[:MOST_FAILED],
         course_charts=charts.course_charts(course.rounds, steps=course.steps, kept_step=course.kept_step) if course else [])
+
+
+def page_style() -> tuple[str, str]:
+    """The page's style sheet, and the sha256 by which its policy allows it."""
+    style = "".join(resources.files("segsvc").joinpath("report_templates", name).read_text("utf-8") for name in _STYLES)
+    return style, base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
 
 
 def sentence(document: MetricsDocument) -> str:
@@ -90,6 +95,7 @@ def class_charts(document: MetricsDocument) -> list[ClassCharts]:
         if found.class_name in drawn and found.by_threshold and found.stored.objects:
             flag_at = found.at_flag.threshold if found.at_flag is not None else None
             drawn[found.class_name].insert(0, charts.found_chart(found.by_threshold, flag_at))
+            drawn[found.class_name].append(charts.reliability_chart(found.reliability, title="As many right as scores say?"))
     return [ClassCharts(name, tuple(of_class)) for name, of_class in drawn.items() if of_class]
 
 

@@ -14,7 +14,7 @@ from segsvc.errors import ConfigError
 from segsvc.exchange import onnx, smp, timm, torchvision
 from segsvc.exchange.comparison import Comparison, compare
 from segsvc.exchange.hub import fetch_repository
-from segsvc.exchange.request import Draft, ImportRequest, SourceKind
+from segsvc.exchange.request import Draft, ImportRequest, Provenance, SourceKind
 from segsvc.exchange.sources import has_masks_of_torchvision, is_hub_id, is_onnx, read_folder
 from segsvc.models.checkpoint import read_regular, read_state, save_model, write_whole
 from segsvc.models.library import WEIGHTS, Model, read_model
@@ -102,9 +102,11 @@ def _draft_of_tensors(request: ImportRequest, tensors: dict[str, torch.Tensor]) 
 def _write(draft: Draft, folder: Path, request: ImportRequest) -> Model:
     folder.mkdir()
     digest = save_model(draft.state, folder / WEIGHTS, half=False)
+    said = request.provenance or Provenance(
+        description=f"Imported from {draft.library}.",
+        source=request.source if is_hub_id(request.source) else Path(request.source).name)
     card: ModelCard = draft.card.model_copy(update={
-        "weights_sha256": digest, "made_by": "segsvc models import",
-        "source": request.source if is_hub_id(request.source) else Path(request.source).name,
-        "description": f"Imported from {draft.library}."})
+        "weights_sha256": digest, "made_by": "segsvc models import", "source": said.source,
+        "description": said.description, "trained_on": said.trained_on, "not_for": said.not_for})
     write_whole(folder / "card.json", card.to_json().encode())
     return read_model(folder)

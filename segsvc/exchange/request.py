@@ -29,6 +29,16 @@ class SourceKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What a card says of a model that its weights do not: what it is for, where it comes from, whose data it has seen."""
+
+    description: str
+    source: str
+    trained_on: str = ""
+    not_for: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImportRequest:
     """What the user says of a source. What stays None is taken from the source, else from its library's defaults."""
 
@@ -49,6 +59,7 @@ class ImportRequest:
     anchor_ratios: tuple[float, ...] | None = None
     norm_eps: float | None = None
     licence: str = "unstated"
+    provenance: Provenance | None = None
     tile_px: int | None = None
     crop_px: int | None = None
 
@@ -115,7 +126,8 @@ def parse_classes(text: str) -> tuple[ClassNode, ...]:
     """Classes out of `a,b,c`, or of a file with a line for each output of the network, in their order.
 
     A line is a name, or a name with its ancestors: `trailer < car < traffic`. Each ancestor has a line of its own, as it is
-    a class of the model. Raises ConfigError for names that are empty, said twice or unknown, and parents that contradict.
+    a class of the model. Raises ConfigError for names that are empty, said twice or unknown, parents that contradict, and a
+    file that is not there.
     """
     file = Path(text)
     if "," not in text and file.is_file():
@@ -123,9 +135,13 @@ def parse_classes(text: str) -> tuple[ClassNode, ...]:
             lines = file.read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise ConfigError(f"--classes {text}: expected a text file in UTF-8: {error}") from error
-        chains = [[name.strip() for name in line.split("<")] for line in lines if line.strip()]
+        lines = [line for line in lines if line.strip()]
+    elif "," not in text and file.suffix == ".txt":
+        raise ConfigError(f"--classes {text}: expected names by comma, or a file with a line for each output; there is no "
+                          "such file")
     else:
-        chains = [[name.strip()] for name in text.split(",")]
+        lines = text.split(",")
+    chains = [[name.strip() for name in line.split("<")] for line in lines]
     names = [chain[0] for chain in chains]
     if not names or any(not name for chain in chains for name in chain):
         raise ConfigError(f"--classes {text}: expected names, got an empty one")

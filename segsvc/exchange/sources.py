@@ -16,6 +16,7 @@ from segsvc.models.checkpoint import is_safetensors, read_regular
 CONFIG = "config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.safetensors", "pytorch_model.bin", "model.bin")  # in order of choice
 _MOST_CONFIG_BYTES = 2**20
+_FILES = frozenset({".bin", ".ckpt", ".onnx", ".pkl", ".pt", ".pth", ".safetensors"})
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _MASK_HEAD = "roi_heads.mask_predictor."
 _BOX_HEAD = "roi_heads.box_predictor."
@@ -32,8 +33,9 @@ class SourceFolder:
 
 
 def is_hub_id(source: str) -> bool:
-    """Whether it is no path that is there, and the name of a repository: OWNER/NAME."""
-    return _HUB_ID.fullmatch(source) is not None and ".." not in source and not Path(source).exists()
+    """Whether it is no path that is there, and the name of a repository: OWNER/NAME; names of files are none."""
+    return (_HUB_ID.fullmatch(source) is not None and ".." not in source and not Path(source).exists()
+            and Path(source).suffix.lower() not in _FILES)
 
 
 def read_folder(folder: Path) -> SourceFolder:

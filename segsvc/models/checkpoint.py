@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 import struct
 import tempfile
@@ -30,6 +31,7 @@ LITE0_ARCH = "tf_efficientnet_lite0"
 _UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
                ArithmeticError, ImportError, MemoryError, struct.error)
 MOST_BYTES = 8 * 2**30  # of a foreign file: read whole
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in what PyTorch says of a pickle that it refuses
 _ZIP = b"PK\x03\x04"
 _HEADER_BYTES = 8  # of safetensors: the length of the JSON that follows
 _NESTED = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights: Lightning's name first
@@ -130,9 +132,16 @@ def _loaded(raw: bytes, where: str) -> object:
             content: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
     except _UNREADABLE as error:
         raise ConfigError(f"{where}: expected a PyTorch checkpoint of tensors alone, got {len(raw)} bytes that are "
-                          f"refused ({type(error).__name__}: {_first_line(error)}). Nothing in it was run. Where it was "
+                          f"refused ({type(error).__name__}: {_refusal(error)}). Nothing in it was run. Where it was "
                           f"made, torch.save(model.state_dict(), ...) writes the tensors alone.") from error
     return content
+
+
+def _refusal(error: BaseException) -> str:
+    """What was refused. PyTorch's own text is left out where it tells how to run what is in the file."""
+    if (named := _NAMED.search(str(error))) is not None:
+        return f"it names {named[1]}, which is no tensor"
+    return _first_line(error) if "weights_only" not in str(error) else "its pickle does more than hold tensors"
 
 
 def _check_archive(raw: bytes, where: str) -> None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import ValidationError
 
-from segsvc.card import ModelCard, OperatingPoint, describe
+from segsvc.card import ModelCard, describe
 from segsvc.errors import ConfigError, ImageError, UnknownName
+from segsvc.operating_point import OperatingPoint
 from segsvc.settings import settings
 from segsvc.stores import MISSING, store_of
 from segsvc.types import stable_id

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
+import textwrap
 from typing import TYPE_CHECKING
 
 from segsvc.card import ModelCard
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 
+_MOST_SAID = 120  # characters of the library's own words, which may list all encoders
 _OF_THE_CARD = frozenset({"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"})
 
 
@@ -42,8 +45,10 @@ class SmpFamily:
                 card.arch, encoder_name=card.encoder or "resnet34", encoder_weights=None, in_channels=card.channels,
                 classes=len(card.classes) + card.background, **card.options)
         except (LookupError, ValueError, RuntimeError, AttributeError, TypeError, AssertionError, ArithmeticError) as error:
+            near = difflib.get_close_matches(card.encoder or "", smp.encoders.get_encoder_names(), n=3)
             raise ConfigError(f"model {card.name}: segmentation-models-pytorch has no arch {card.arch!r} with encoder "
-                              f"{card.encoder!r}: {error}") from error
+                              f"{card.encoder!r}: {textwrap.shorten(str(error), _MOST_SAID, placeholder=' ...')}"
+                              + (f" Did you mean {', '.join(near)}?" if near else "")) from error
         return network
 
 

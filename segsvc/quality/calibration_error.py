@@ -31,15 +31,23 @@ def tallies_of(scores: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> 
     return tallies
 
 
+def tally_of_all(scores: npt.NDArray[np.uint16], truth: npt.NDArray[np.bool_]) -> Int64Array:
+    """(RELIABILITY_BINS, 3) the sum of `tallies_of` over all examples (n,)."""
+    bins = bin_of(scores)
+    sums = (np.bincount(bins, weights=weights, minlength=RELIABILITY_BINS) for weights in (
+        np.ones(len(bins)), scores.astype(np.float64), truth.astype(np.float64)))
+    return np.stack(list(sums), axis=1).astype(np.int64)
+
+
 def calibration_error(tallies: Floats) -> Floats:
     """(n,) the expected calibration error of tallies (n, RELIABILITY_BINS, 3); NaN without examples."""
     gaps = np.abs(tallies[:, :, 1] / SCORE_ONE - tallies[:, :, 2]).sum(axis=1)
     return share(gaps, tallies[:, :, 0].sum(axis=1))
 
 
-def reliability(tally_of_all: Floats) -> tuple[ReliabilityBin, ...]:
+def reliability(tally: Floats) -> tuple[ReliabilityBin, ...]:
     """The bins (RELIABILITY_BINS, 3) that hold examples."""
     return tuple(
         ReliabilityBin(number / RELIABILITY_BINS, (number + 1) / RELIABILITY_BINS, int(n), round(total / SCORE_ONE / n, 6),
                        round(true / n, 6))
-        for number, (n, total, true) in enumerate(tally_of_all.tolist()) if n > 0)
+        for number, (n, total, true) in enumerate(tally.tolist()) if n > 0)

@@ -15,6 +15,7 @@ from segsvc.quality.figures import Curve
 
 NO_CURVE = Curve((), (), (), ())
 _PLACES = 6  # digits of a curve's points
+_MOST_POINTS = 100
 _ENDS = range(1, 10)  # thousandths from each end that are shown one by one: most px lie there
 
 
@@ -40,8 +41,14 @@ def histogram_curve(counts: Floats) -> Curve:
 
 
 def score_curve(scores: Floats, truth: npt.NDArray[np.bool_]) -> Curve:
-    """The curve of scores (n,) with their truth (n,), at hundredths."""
-    thresholds = np.arange(101) / 100
+    """The curve of scores (n,) with their truth (n,): at each of them, or where there are many, at every so-manieth.
+
+    Scores may lie as close together as they will: a saturated network's are all near the ends.
+    """
+    at = np.unique(scores)
+    if len(at) > _MOST_POINTS:
+        at = at[np.linspace(0, len(at) - 1, _MOST_POINTS).round().astype(np.int64)]
+    thresholds = np.unique(np.concatenate([[0.0], at, [1.0]]))
     reached = scores[None, :] >= thresholds[:, None]
     return curve(thresholds, true=(reached & truth).sum(axis=1).astype(np.float64),
                  false=(reached & ~truth).sum(axis=1).astype(np.float64), n_true=truth.sum(), n_false=(~truth).sum())

@@ -96,12 +96,17 @@ class FoundAt:
 
 @dataclass(frozen=True, slots=True)
 class FoundClass:
-    """The objects of a class: with all stored candidates, at the class's `flag_at`, and by threshold."""
+    """The objects of a class: with all stored candidates, at the class's `flag_at`, and by threshold.
+
+    `calibration_error` and `reliability` are of the stored candidates: whether as many are right as their scores say.
+    """
 
     class_name: str
     stored: FoundAt
     at_flag: FoundAt | None
     by_threshold: tuple[FoundAt, ...]
+    calibration_error: Figure = UNDEFINED
+    reliability: tuple[ReliabilityBin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from segsvc.quality.bootstrap import Floats, Resamples, figure, mean_of_defined, share
+from segsvc.quality.calibration_error import calibration_error, reliability, tally_of_all
 from segsvc.quality.figures import UNDEFINED, Figure, FoundAt, FoundClass, FoundFigures
 from segsvc.quality.matching import Shape, finds, measured, shared_px
 from segsvc.quality.observations import FoundTally
+from segsvc.types import SCORE_ONE
 
 Int64Array = npt.NDArray[np.int64]
 BoolArray = npt.NDArray[np.bool_]
@@ -65,7 +67,7 @@ def _ignored_px(shapes: Sequence[Shape], classes: Int64Array, ignored: Sequence[
 
 def found_figures(tallies: Sequence[FoundTally], class_names: Sequence[str], flag_at: Sequence[float | None],
                   resamples: Resamples, *, curves: bool = True) -> FoundFigures:
-    """The figures of images, one tally each. Without `curves` there are no figures by threshold."""
+    """The figures of images, one tally each. Without `curves` there are no figures by threshold and none of calibration."""
     thresholds = np.asarray(THRESHOLDS if curves else ())
     classes, stored, flagged = [], [], []
     for number, name in enumerate(class_names):
@@ -73,12 +75,21 @@ def found_figures(tallies: Sequence[FoundTally], class_names: Sequence[str], fla
         cuts = np.concatenate([[NOT_FOUND / 2], [flag if flag is not None else 2.0], thresholds])
         counts = resamples.totals(np.stack([_counts(tally, number, cuts) for tally in tallies]))
         figures = [_found_at(max(float(cut), 0.0), counts[:, place]) for place, cut in enumerate(cuts)]
-        classes.append(FoundClass(name, figures[0], figures[1] if flag is not None else None, tuple(figures[2:])))
+        plain = FoundClass(name, figures[0], figures[1] if flag is not None else None, tuple(figures[2:]))
+        classes.append(_with_reliability(plain, tallies, number, resamples) if curves else plain)
         stored.append(counts[:, 0])
         flagged.append(counts[:, 1])
     has_flags = all(flag is not None for flag in flag_at)
     return FoundFigures(tuple(classes), *_means(stored), *(_means(flagged) if has_flags else (UNDEFINED, UNDEFINED)),
                         sum(tally.passed_over for tally in tallies))
+
+
+def _with_reliability(plain: FoundClass, tallies: Sequence[FoundTally], number: int, resamples: Resamples) -> FoundClass:
+    own = [tally.candidate_class == number for tally in tallies]
+    bins = resamples.totals(np.stack([
+        tally_of_all(np.rint(tally.candidate_score[of_class] * SCORE_ONE).astype(np.uint16), tally.candidate_right[of_class])
+        for tally, of_class in zip(tallies, own, strict=True)]))
+    return replace(plain, calibration_error=figure(calibration_error(bins)), reliability=reliability(bins[0]))
 
 
 def missed(tally: FoundTally, flag_at: Sequence[float | None]) -> int:

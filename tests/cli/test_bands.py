@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import segsvc as library
-from segsvc.card import Basis, ClassThresholds, ModelCard, OperatingPoint
+from segsvc.card import ModelCard
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.types import Runtime
 from tests.cli.test_usage import complaint
 from tests.conftest import Program, write_model

@@ -170,7 +170,8 @@ def test_a_classifier_is_measured_label_by_label(segsvc: Program) -> None:
                     "torch-cpu")
     assert answer.code == 0, answer.stderr
     document = checked(answer.stdout)
-    assert document["classes"] == {"names": list(names), "only_in_data": [], "only_in_model": ["never"]}
+    assert document["classes"] == {"names": list(names), "only_in_data": [], "only_in_model": ["never"],
+                                   "folded": {}}
     assert 0 <= document["figures"]["accuracy"]["value"] <= 1
     assert sum(map(sum, document["classification"]["confusion"]["counts"])) == document["images"]
     assert "The set says nothing of never, which the model knows." in document["notes"]

@@ -76,7 +76,3 @@ def test_show_ends_with_2_where_the_weights_are_not_their_digest(segsvc: Program
 def test_damaged_metrics_are_named(segsvc: Program, models: Path, text: str) -> None:
     (models / "bright" / "metrics.json").write_text(text)
     assert "metrics.json" in complaint(segsvc("models", "show", models / "bright"), 2)
-
-
-def test_an_unknown_name_is_answered_with_what_can_be_pulled(segsvc: Program) -> None:
-    assert "imagenet" in complaint(segsvc("models", "pull", "brihgt"), 2)

@@ -71,3 +71,16 @@ def test_images_without_any_folder_are_no_set(tmp_path: Path) -> None:
     write_classes(tmp_path, ["1.png", "2.png"])
     with pytest.raises(ConfigError, match="holds 2 images and none of these"):
         read_dataset(str(tmp_path))
+
+
+@pytest.mark.parametrize(("images", "folders", "said"), [
+    (("bus/1.png", "car/2.png"), ("bike", "bus/more", ".hidden"), ["bike"]),
+    (("train/bus/1.png", "train/car/2.png", "val/bus/3.png"), ("val/car", "val/bus/more", "test"), ["val/car"]),
+])
+def test_an_empty_folder_of_a_class_is_said(tmp_path: Path, images: tuple[str, ...], folders: tuple[str, ...],
+                                            said: list[str]) -> None:
+    write_classes(tmp_path, images)
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    problems = read_dataset(str(tmp_path)).problems
+    assert [(problem.kind, problem.where) for problem in problems] == [(ProblemKind.EMPTY_CLASS, where) for where in said]

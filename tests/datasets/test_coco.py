@@ -265,7 +265,8 @@ def test_a_file_that_is_no_coco_is_a_problem_beside_those_of_the_other_split(tmp
     (tmp_path / "val" / "annotations.json").write_bytes(text)
     problems = read_dataset(str(tmp_path)).problems
     assert sorted(kinds(problems)) == [ProblemKind.UNKNOWN_CLASS, ProblemKind.UNREADABLE]
-    assert "val/annotations.json: expected" in the_problem(problems, ProblemKind.UNREADABLE).message
+    said = the_problem(problems, ProblemKind.UNREADABLE)
+    assert (said.where, said.message.startswith("expected ")) == ("val/annotations.json", True)
 
 
 JSON = st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8),

@@ -59,6 +59,18 @@ def test_images_and_masks_without_the_other_are_all_said(tmp_path: Path) -> None
     assert len(dataset.images) == 2
 
 
+@pytest.mark.parametrize("split", ["", "train"])
+def test_where_classes_are_named_and_all_masks_are_missing_each_is_said(tmp_path: Path, split: str) -> None:
+    write_image(tmp_path / split / "images" / "a.png", seed=1)
+    write_image(tmp_path / split / "images" / "b.png", seed=2)
+    write_masked(tmp_path / "val", {"c": mask_of(1)} if split else {}, classes=None)
+    (tmp_path / "classes.txt").write_text("background\ndisc\n")
+    dataset = read_dataset(str(tmp_path))
+    assert (dataset.task, len(dataset.images)) == (Task.SEMANTIC, len(split) and 1)
+    assert kinds(dataset.problems) == [ProblemKind.NO_LABELS] * 2
+    assert "there is none" in dataset.problems[0].message
+
+
 def test_without_names_of_classes_there_is_one_and_it_is_said(tmp_path: Path) -> None:
     write_masked(tmp_path, {"a": mask_of(1)}, classes=None)
     dataset = read_dataset(str(tmp_path))

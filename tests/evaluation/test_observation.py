@@ -9,12 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
-from segsvc.card import Task
-from segsvc.datasets import ClassTruth, Dataset, LabelledImage, ObjectTruth, TrueObject
+from segsvc.card import Activation, ClassNode, ModelCard, Task
+from segsvc.datasets import ClassTruth, Dataset, LabelledImage, MaskTruth, ObjectTruth, TrueObject
 from segsvc.errors import ConfigError, ImageError
+from segsvc.evaluation.evaluating import thresholds
 from segsvc.evaluation.observation import compared, observe
 from segsvc.models.library import find_model
-from segsvc.models.runtime import Predictor
+from segsvc.models.runtime import Predictor, Scored
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.readers import ReadLimits
 from segsvc.stores import store_of
 from segsvc.truth import read_dataset
@@ -105,6 +107,95 @@ def test_an_image_of_several_classes_has_no_true_one_and_one_of_an_unknown_class
 def test_classes_are_compared_by_name_and_what_only_one_side_knows_is_said() -> None:
     found = compared(card_of(Task.INSTANCE, ("nut", "gear")), object_set(classes=("bolt", "nut")))
     assert (found.names, found.only_in_data, found.only_in_model) == (("nut",), ("bolt",), ("gear",))
+
+
+VEHICLES = (ClassNode(name="sedan", parent="car"), ClassNode(name="dog"), ClassNode(name="trailer", parent="car"),
+            ClassNode(name="car", parent="traffic"), ClassNode(name="traffic"))
+
+
+def with_tree(task: Task, activation: Activation = Activation.SIGMOID) -> ModelCard:
+    return card_of(task, ("any",)).model_copy(update={"classes": VEHICLES, "activation": activation})
+
+
+@pytest.mark.parametrize(("classes", "names", "folded", "only_in_model"), [
+    (("car",), ("car",), {"sedan": "car", "trailer": "car"}, ("dog", "traffic")),
+    (("traffic", "dog"), ("traffic", "dog"), {"sedan": "traffic", "trailer": "traffic", "car": "traffic"}, ()),
+    (("sedan", "car", "traffic"), ("sedan", "car", "traffic"), {"trailer": "car"}, ("dog",)),  # the nearest one
+    (("sedan",), ("sedan",), {}, ("dog", "trailer", "car", "traffic")),  # a car may be no sedan
+])
+def test_a_class_that_the_set_has_no_name_for_counts_as_its_nearest_ancestor(
+        classes: tuple[str, ...], names: tuple[str, ...], folded: dict[str, str], only_in_model: tuple[str, ...]) -> None:
+    found = compared(with_tree(Task.INSTANCE), object_set(classes=classes))
+    assert (found.names, found.folded, found.only_in_model) == (names, folded, only_in_model)
+
+
+@pytest.mark.parametrize(("activation", "score", "best"), [(Activation.SOFTMAX, 0.6, 0), (Activation.SIGMOID, 0.3, -1)])
+def test_scores_of_an_image_are_added_under_softmax_and_the_highest_is_taken_under_sigmoid(
+        tmp_path: Path, activation: Activation, score: float, best: int) -> None:
+    image = LabelledImage(ref(plain_image(tmp_path / "one.png", 10)), ClassTruth(frozenset({"car"})))
+    dataset = label_set(image, classes=("car",))
+    predictor = ToldPredictor(with_tree(Task.CLASSIFICATION, activation), {10: scored(0.3, 0.35, 0.2, 0.1, 0.05)})
+    seen = observe(image, dataset, predictor, LIMITS)
+    assert seen.labels is not None
+    assert (seen.labels.scores / SCORE_ONE).round(4).tolist() == [score]
+    assert (seen.labels.top, seen.labels.true) == (best, 0)  # a dog, where the cars are not added
+    assert {each.class_name: round(each.score, 4) for each in seen.candidates} == {"car": score, "dog": 0.35,
+                                                                                  "traffic": 0.05}
+
+
+def test_a_sum_of_rounded_scores_is_at_most_one(tmp_path: Path) -> None:
+    image = LabelledImage(ref(plain_image(tmp_path / "one.png", 10)), ClassTruth(frozenset({"car"})))
+    predictor = ToldPredictor(with_tree(Task.CLASSIFICATION, Activation.SOFTMAX), {10: scored(0.9, 0, 0.05, 0.050008, 0)})
+    seen = observe(image, label_set(image, classes=("car",)), predictor, LIMITS)
+    assert seen.labels is not None
+    assert seen.labels.scores.tolist() == [SCORE_ONE]
+
+
+@pytest.mark.parametrize(("activation", "said"), [(Activation.SOFTMAX, [1024, 2048]), (Activation.SIGMOID, [1024, 1024])])
+def test_px_of_descendants_are_px_of_the_ancestor_and_regions_stay_as_a_run_stores_them(
+        tmp_path: Path, activation: Activation, said: list[int]) -> None:
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:, :32] = 1
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    image = LabelledImage(ref(plain_image(tmp_path / "one.png", 10)), MaskTruth(ref(tmp_path / "mask.png")))
+    dataset = Dataset(place="masks", layout="mask_folder", task=Task.SEMANTIC, classes=("car",), images=(image,))
+    scores = np.zeros((5, 64, 64))
+    scores[0, :32, :16] = 0.9  # a sedan
+    scores[2, 32:, :32], scores[3, 32:, :32] = 0.4, 0.3  # a trailer or another car: neither alone is one
+    scores[4, :, 48:] = 1.0  # traffic that may be no car
+    scores[2, :32, 16:32] = 0.6
+    answer = Scored(np.rint(scores * SCORE_ONE).astype(np.uint16), 0.0)
+    seen = observe(image, dataset, ToldPredictor(with_tree(Task.SEMANTIC, activation), {10: answer}), LIMITS)
+    assert seen.dense is not None
+    assert seen.dense.at[0, 0].tolist() == [said[1], said[1], 2048]
+    assert [(each.class_name, each.box) for each in seen.candidates] == [
+        ("car", Box(0, 0, 16, 32)), ("car", Box(16, 0, 32, 32))]
+    assert seen.found is not None
+    assert seen.found.object_score.tolist() == [-1.0]  # each covers a quarter
+
+
+def test_each_detected_descendant_is_a_candidate_of_the_ancestor(tmp_path: Path) -> None:
+    image = LabelledImage(ref(plain_image(tmp_path / "one.png", 10)), ObjectTruth((
+        TrueObject("car", Box(4, 4, 20, 20)), TrueObject("car", Box(30, 30, 50, 50))), 64, 64))
+    dataset = object_set(image, classes=("car",))
+    answer = detected((0, Box(4, 4, 20, 20), 0.7), (2, Box(4, 4, 20, 20), 0.6), (4, Box(30, 30, 50, 50), 0.9),
+                      (1, Box(30, 30, 50, 50), 0.8))
+    seen = observe(image, dataset, ToldPredictor(with_tree(Task.INSTANCE, Activation.SOFTMAX), {10: answer}), LIMITS)
+    assert [(each.class_name, round(each.score, 3)) for each in seen.candidates] == [("car", 0.7), ("car", 0.6)]
+    assert seen.found is not None
+    assert seen.found.candidate_right.tolist() == [True, True]
+    assert seen.boxes is not None
+    assert sorted(seen.boxes.outcome[:, 0, 0].tolist()) == [0, 1]  # one car is found once
+
+
+def test_a_class_that_others_count_as_has_a_threshold_where_it_is_that_of_all() -> None:
+    classes = compared(with_tree(Task.INSTANCE), object_set(classes=("car", "dog")))
+    every = {"*": ClassThresholds(flag_at=0.4), "dog": ClassThresholds(flag_at=0.2)}
+    point = OperatingPoint(basis=Basis.BY_HAND, classes=every)
+    assert thresholds(point, classes) == {"car": 0.4, "dog": 0.2}
+    apart = point.model_copy(update={"classes": {**every, "trailer": ClassThresholds(flag_at=0.5)}})
+    assert thresholds(apart, classes) == {"dog": 0.2}
+    assert thresholds(None, classes) == {}
 
 
 def test_a_set_without_a_class_of_the_model_is_refused() -> None:

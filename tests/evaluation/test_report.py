@@ -77,6 +77,15 @@ def test_what_makes_the_figures_doubtful_stands_before_them() -> None:
     assert 'class="card alarm"' in page
 
 
+def test_it_says_which_classes_counted_as_which() -> None:
+    classes = Compared(("car", "tree"), folded={"trailer": "car", "oak": "tree", "sedan": "car"})
+    every = metrics_document(summarise([], classes.names, Task.SEMANTIC, seed=0), model=MODEL, data=DATA, classes=classes)
+    said = "Classes that the set has no name for count as their nearest ancestor: trailer, sedan as car; oak as tree."
+    assert said in every.notes
+    assert said in plain(render_evaluation(every))
+    assert every.classes.folded == classes.folded
+
+
 def test_texts_of_users_are_escaped() -> None:
     observations = [semantic(n, shift_px=n % 3, side=(NASTY, "b")[n % 2]) for n in range(6)]
     page = render_evaluation(document(observations, Task.SEMANTIC, (NASTY,)))

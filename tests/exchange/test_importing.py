@@ -21,6 +21,7 @@ from segsvc.exchange.request import Draft, ImportRequest, SourceKind
 from segsvc.models.library import read_model
 from segsvc.models.scored import build_scored
 from tests.exchange.foreign import ENCODER, classifier, saved, smp_folder, timm_folder, unet
+from tests.exchange.graphs import flat
 
 DECODER = {"decoder_channels": [16, 16, 8, 8, 8]}
 
@@ -40,6 +41,20 @@ def scores(model_folder: Path, pixels: torch.Tensor) -> torch.Tensor:
     with torch.inference_mode():
         answer: torch.Tensor = build_scored(read_model(model_folder))(pixels) / 65535
     return answer
+
+
+def test_a_tree_of_classes_is_kept_whatever_the_source_is(tmp_path: Path) -> None:
+    tree = tuple(ClassNode(name=name, parent=parent) for name, parent in (("a", "b"), ("b", "c"), ("c", None), ("d", "c")))
+    (tmp_path / "flat.onnx").write_bytes(flat().SerializeToString())
+    plain = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    for source, said in (
+            (smp_folder(tmp_path / "smp", classes=4), {}), (timm_folder(tmp_path / "timm"), {}),
+            (saved(unet(classes=4).state_dict(), tmp_path / "a.pth"), {"arch": "unet", "encoder": ENCODER,
+                                                                      "options": DECODER}),
+            (saved(classifier().state_dict(), tmp_path / "b.pth"), {"task": Task.CLASSIFICATION,
+                                                                   "arch": "test_efficientnet"}),
+            (tmp_path / "flat.onnx", {"task": Task.CLASSIFICATION, **plain})):
+        assert imported(source, tmp_path / f"of-{source.name}", classes=tree, **said).model.card.classes == tree
 
 
 # -- segmentation-models-pytorch ---------------------------------------------------------------------------------------
@@ -174,7 +189,7 @@ def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:
     ({}, "--arch and --encoder: expected both"),
     ({"arch": "unet"}, "--arch and --encoder: expected both"),
     ({"arch": "unett", "encoder": ENCODER}, "no arch 'unett' with encoder 'tu-test_efficientnet'. Known archs: deeplabv3"),
-    ({"arch": "unet", "encoder": "resnet35"}, "no arch 'unet' with encoder 'resnet35'"),
+    ({"arch": "unet", "encoder": "resnet35"}, "Did you mean resnet50, resnet34"),
     ({"arch": "unet", "encoder": "tu-hf-hub:a/b"}, "expected an encoder by its name"),
     ({"arch": "unet", "encoder": ENCODER, "options": {"decoder_chanels": [1]}}, "no option 'decoder_chanels'. Known: dec"),
     ({"arch": "unet", "encoder": ENCODER, "options": {"encoder_weights": "imagenet"}}, "has no option 'encoder_weights'"),
@@ -283,7 +298,9 @@ def test_a_fine_tuned_mask_rcnn_has_its_own_number_of_classes_and_anchors(tmp_pa
     source = saved({f"module.{name}": value for name, value in network.state_dict().items()}, tmp_path / "mine.pth")
     with pytest.raises(ConfigError, match="--anchor-sizes and --anchor-ratios: the tensors are for 4 anchors a place"):
         imported(source, tmp_path / "mine")
-    done = imported(source, tmp_path / "mine", classes=names("car", "truck"), anchor_sizes_px=sizes, anchor_ratios=ratios)
+    tree = (ClassNode(name="car"), ClassNode(name="truck", parent="car"))
+    done = imported(source, tmp_path / "mine", classes=tree, anchor_sizes_px=sizes, anchor_ratios=ratios)
+    assert done.model.card.classes == tree
     assert (done.model.card.arch, done.model.card.class_names) == ("maskrcnn_resnet50_fpn_v2", ("car", "truck"))
     assert done.model.card.detection is not None
     assert done.model.card.detection.anchor_sizes_px == sizes

@@ -12,6 +12,12 @@ from segsvc.exchange.request import parse_classes
 
 def test_names_by_comma() -> None:
     assert [(node.name, node.parent) for node in parse_classes("road, sky")] == [("road", None), ("sky", None)]
+    assert [(node.name, node.parent) for node in parse_classes("trailer < car, car")] == [("trailer", "car"), ("car", None)]
+
+
+def test_a_file_that_is_not_there_is_no_name() -> None:
+    with pytest.raises(ConfigError, match=r"--classes names\.txt: expected names by comma, or a file"):
+        parse_classes("names.txt")
 
 
 def test_a_file_gives_an_output_a_line_and_a_tree(tmp_path: Path) -> None:

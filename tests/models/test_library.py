@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from segsvc.card import Basis, ClassThresholds, ModelCard, OperatingPoint
+from segsvc.card import ModelCard
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.models.library import find_model, load_weights, model_names, read_model
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from tests.conftest import write_model
 
 

@@ -83,7 +83,25 @@ def test_a_curve_of_a_histogram_is_that_of_its_scores() -> None:
 def test_a_curve_of_scores_begins_where_all_are_said() -> None:
     shown = score_curve(np.array([0.2, 0.8]), np.array([False, True]))
     assert (shown.threshold[0], shown.recall[0], shown.precision[0], shown.false_alarms[0]) == (0.0, 1.0, 0.5, 1.0)
-    assert (shown.recall[100], shown.precision[100]) == (0.0, None)
+    assert (shown.threshold[-1], shown.recall[-1], shown.precision[-1]) == (1.0, 0.0, None)
+
+
+def test_a_curve_of_scores_that_lie_close_together_has_a_point_for_each() -> None:
+    scores, truth = np.array([0.999, 0.9991, 0.9992, 0.9993]), np.array([False, True, False, True])
+    shown = score_curve(scores, truth)
+    assert shown.threshold == (0.0, *scores.tolist(), 1.0)
+    assert shown.recall == (1.0, 1.0, 1.0, 0.5, 0.5, 0.0)
+    assert shown.false_alarms == (1.0, 1.0, 0.5, 0.5, 0.0, 0.0)
+
+
+def test_a_curve_of_many_scores_has_about_a_hundred_points_from_the_least_to_the_highest() -> None:
+    random = np.random.default_rng(6)
+    scores, truth = random.beta(0.05, 0.05, 3000), random.random(3000) < 0.5
+    shown = score_curve(scores, truth)
+    assert 90 < len(shown.threshold) <= 102
+    assert {scores.min(), scores.max()} <= set(shown.threshold)
+    steps = np.diff(np.array(shown.recall, np.float64))
+    assert float(np.abs(steps).max()) < 0.03
 
 
 def test_the_calibration_error_is_the_mean_gap_of_the_bins() -> None:

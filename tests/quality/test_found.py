@@ -92,3 +92,15 @@ def test_classes_without_objects_are_in_no_mean() -> None:
     assert (figures.mean_recall.value, figures.mean_precision.value) == (1.0, 1.0)
     assert figures.classes[1].stored.recall.value is None
     assert figures.classes[1].stored.precision.value == 0.0
+
+
+def test_whether_as_many_candidates_are_right_as_their_scores_say_is_told() -> None:
+    tallies = [found_tally([ScoredShape(0, 0.9, THING), ScoredShape(0, 0.5, FAR), ScoredShape(1, 0.2, FAR)], [(0, THING)], [])
+               for _ in range(4)]
+    drawn = Resamples(["a", "b", "c", "d"], n=50, seed=0)
+    first, second = found_figures(tallies, ("a", "b"), (None, None), drawn).classes
+    assert [(one.n, one.true_share, round(one.mean_score, 4)) for one in first.reliability] == [(4, 0.0, 0.5), (4, 1.0, 0.9)]
+    assert first.calibration_error.value == pytest.approx((0.5 + 0.1) / 2, abs=1e-4)
+    assert first.calibration_error.low is not None
+    assert second.calibration_error.value == pytest.approx(0.2, abs=1e-4)
+    assert found_figures(tallies, ("a", "b"), (None, None), drawn, curves=False).classes[0].reliability == ()
