@@ -40,11 +40,15 @@ def main() -> None:
     parser.add_argument("--digits", default=str(DIGITS))
     parser.add_argument("--calibrations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model",
+                        help="a model that was trained on the same 80 digits a class; by default it is trained now")
     given = parser.parse_args()
     with scratch() as folder:
         write_set(type(DIGITS)(given.digits), folder / "data", seed=given.seed)
-        segsvc("train", folder / "data", "--task", "classification", "--out", folder / "model", "--seed", str(given.seed))
-        segsvc("run", folder / "data" / "test", "--model", folder / "model", "--out", folder / "out")
+        model = given.model or folder / "model"
+        if given.model is None:
+            segsvc("train", folder / "data", "--task", "classification", "--out", model, "--seed", str(given.seed))
+        segsvc("run", folder / "data" / "test", "--model", model, "--out", folder / "out")
         run = library.open_run(str(folder / "out"))
         images, candidates = run.images().to_pydict(), run.candidates().to_pydict()
     of_seven = {image: score for image, name, score in zip(

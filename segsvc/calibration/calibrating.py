@@ -13,7 +13,7 @@ from pathlib import Path
 
 from segsvc import truth
 from segsvc.calibration.choosing import Choice, Shortfall, Targets, choose
-from segsvc.calibration.looking import Looked, look, tallies, unit_names
+from segsvc.calibration.looking import Looked, look, tallies, unit_numbers
 from segsvc.calibration.report import write_report
 from segsvc.dataset_check import check, refuse_errors
 from segsvc.datasets import ClassTruth, Dataset, LabelledImage, MaskTruth, ProblemKind, Split
@@ -24,6 +24,7 @@ from segsvc.models.checkpoint import write_whole
 from segsvc.models.library import PACKAGED, Model, read_model
 from segsvc.models.runtime import Predictor
 from segsvc.operating_point import Basis, OperatingPoint, Promise
+from segsvc.quality.profile import Profile, Stored, profile_of
 from segsvc.readahead import in_order
 from segsvc.readers import ReadLimits
 from segsvc.runner import Progress
@@ -53,6 +54,11 @@ class CalibrationRequest:
     demands_precision: bool
     seed: int
     notes: tuple[str, ...]
+
+    @property
+    def names_all(self) -> bool:
+        """Whether the data name every class of the model."""
+        return not set(self.model.card.class_names) - set(compared(self.model.card, self.dataset).names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +149,7 @@ def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
                        f"the data cannot show it for {', '.join(choice.without_acceptance)}. Ask for less, label more "
                        "images, or leave --precision away: then nothing is accepted by rule there.")
     promise = _promise(asked, choice, seen, unit)
-    point = _point(asked, choice, promise, runtime)
+    point = _point(asked, choice, promise, runtime, _profile(asked, seen))
     model = _write(asked.model, point)
     notes = [*asked.notes, *_notes(asked, choice, failed, unit)]
     return Calibrated(model, point, promise, tuple(notes), tuple(failed), write_report(model))
@@ -182,11 +188,23 @@ def _promise(asked: CalibrationRequest, choice: Choice, seen: Sequence[Looked], 
     return Promise(
         recall=asked.targets.recall, precision=asked.targets.precision if accepts else None,
         confidence=asked.targets.confidence, unit="group" if unit == "group" else "image", images=len(seen),
-        units=len(set(unit_names(seen))), units_apart=choice.units_apart, seed=asked.seed, data=asked.dataset.place,
+        units=int(unit_numbers(seen).max()) + 1, units_apart=choice.units_apart, seed=asked.seed, data=asked.dataset.place,
         split=asked.split.value if asked.split is not None else None)
 
 
-def _point(asked: CalibrationRequest, choice: Choice, promise: Promise, runtime: Runtime) -> OperatingPoint:
+def _profile(asked: CalibrationRequest, seen: Sequence[Looked]) -> Profile | None:
+    """What the images looked like to the model: runs are compared with it.
+
+    None where the data do not name all of its classes: then other candidates were looked at than a run stores.
+    """
+    if not asked.names_all:
+        return None
+    return profile_of(unit_numbers(seen), Stored.of([each.candidates for each in seen]),
+                      classes=asked.model.card.class_names, seed=asked.seed)
+
+
+def _point(asked: CalibrationRequest, choice: Choice, promise: Promise, runtime: Runtime,
+           profile: Profile | None) -> OperatingPoint:
     counted = {each: name for name in asked.classes.names for each in asked.classes.counted_as(name)}
     proofs = {name: proof.model_copy(update={"counted_too": asked.classes.counted_as(name)[1:]})
               for name, proof in choice.proofs.items()}
@@ -194,7 +212,7 @@ def _point(asked: CalibrationRequest, choice: Choice, promise: Promise, runtime:
         basis=Basis.CALIBRATED, classes={each: choice.thresholds[name] for each, name in counted.items()},
         proofs=proofs, model_digest=asked.model.digest, runtime=runtime,
         probabilities={each: choice.probabilities[name] for each, name in counted.items() if name in choice.probabilities},
-        data_digest=_digest(asked.images), set_at=datetime.now(UTC), promise=promise)
+        data_digest=_digest(asked.images), set_at=datetime.now(UTC), promise=promise, profile=profile)
 
 
 def _digest(images: Sequence[LabelledImage]) -> str:
@@ -231,6 +249,8 @@ def _notes(asked: CalibrationRequest, choice: Choice, failed: Sequence[tuple[str
     unmapped = [name for name in choice.thresholds if name not in choice.probabilities]
     if unmapped:
         notes.append(f"too few candidates apart to make probabilities of scores: {', '.join(unmapped)}")
+    if not asked.names_all:
+        notes.append("the data do not name all classes of the model: runs are not compared with the calibration")
     over = {name: proof for name, proof in choice.proofs.items() if proof.units_over_cap}
     notes += [f"{name}: {proof.units_over_cap} of {proof.units} {unit}s hold more than {proof.cap_objects} objects and "
               "count as so many" for name, proof in over.items()]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from segsvc import truth
 from segsvc.card import Task
@@ -54,16 +55,17 @@ def _found_classes(image: LabelledImage, candidates: Sequence[Candidate], classe
     return FoundTally(objects, best, candidate_class, candidate_score, np.isin(candidate_class, objects))
 
 
-def unit_names(images: Sequence[Looked]) -> list[str]:
-    """What was drawn together with each image: its group, or itself alone."""
-    return [f"group {each.ref.group}" if each.ref.group is not None else f"image {each.ref.uri}" for each in images]
+def unit_numbers(images: Sequence[Looked]) -> npt.NDArray[np.int64]:
+    """(images,) what was drawn together with each: its group, or itself alone; numbered in the order of their names."""
+    names = [f"group {each.ref.group}" if each.ref.group is not None else f"image {each.ref.uri}" for each in images]
+    number = {name: place for place, name in enumerate(sorted(set(names)))}
+    return np.array([number[name] for name in names], np.int64)
 
 
 def tallies(images: Sequence[Looked], n_classes: int) -> list[Tally]:
-    """A tally for each class of the comparison; units are numbered in the order of their names, images in none."""
-    names = unit_names(images)
-    number = {name: place for place, name in enumerate(sorted(set(names)))}
-    units = np.array([number[name] for name in names], np.int64)
+    """A tally for each class of the comparison."""
+    units = unit_numbers(images)
+    n_units = int(units.max()) + 1
     found = [each.found for each in images]
 
     object_class = np.concatenate([each.object_class for each in found])
@@ -76,7 +78,7 @@ def tallies(images: Sequence[Looked], n_classes: int) -> list[Tally]:
 
     def of_class(place: int) -> Tally:
         objects, candidates = object_class == place, candidate_class == place
-        return Tally(len(number), len(images), object_unit[objects], object_score[objects], candidate_unit[candidates],
+        return Tally(n_units, len(images), object_unit[objects], object_score[objects], candidate_unit[candidates],
                      candidate_score[candidates], candidate_right[candidates])
 
     return [of_class(place) for place in range(n_classes)]

@@ -123,8 +123,8 @@ def shown_steps(sums: Floats, members: Ints, *, places: Ints, changes: Floats, j
     Draw i is of a unit of members[i] members, whose gains, none below -loss, add up to sums[i]. Step j takes each unit for
     caps[j] members at most: it says that the mean over units of sum * min(1, caps[j] / members) is above 0, after the
     first ends[j] changes were made. Change c adds changes[c] to the sum at places[c] and, with `joining`, a member. ends
-    (steps,) rises. Tested as in `shows_gain`, whose conditions hold at each step; none of the arguments but sums, members,
-    places and changes may depend on what is tested.
+    (steps,) rises. Tested as in `shows_gain`, whose conditions hold at each step. The hypotheses, their order, the caps and
+    the guess must not depend on what is tested.
 
     Theorem (W. Maurer, L. A. Hothorn and W. Lehmacher, "Multiple comparisons in drug clinical trials and preclinical assays:
     a-priori ordered hypotheses", 1995; for thresholds A. N. Angelopoulos et al., "Learn then Test", 2021). Hypotheses in an

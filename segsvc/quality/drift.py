@@ -95,8 +95,9 @@ def compare(there: Sample, here: Sample, classes: tuple[str, ...], *, seed: int 
     threshold = float(np.sort(largest[1:])[-alarms])
     of_trait = heights[0].reshape(2, wanted).max(axis=0)
     told = [place for place in np.argsort(-of_trait, kind="stable").tolist() if of_trait[place] > threshold]
+    traits = traits_of(classes)
     return Drift(float(largest[0]), threshold, reached / len(largest), tuple(
-        _difference(traits_of(classes)[place], here.traits[:, place], there.traits[:, place]) for place in told[:_MOST_TOLD]))
+        _difference(traits[place], here.traits[:, place], there.traits[:, place]) for place in told[:_MOST_TOLD]))
 
 
 class _Units:
@@ -114,7 +115,7 @@ class _Units:
         self._counts = _by_unit(np.concatenate([defined, defined], axis=1).astype(np.int64), unit)
 
     def differences(self, seed: int) -> Floats:
-        """(1 + deals, 2 traits) the mean over the images here less that over those there: as it is, then as dealt out anew."""
+        """(1 + deals, 2 traits) the mean over the images here less that over those there: as is, then as dealt out anew."""
         random = np.random.default_rng(seed)
         rows = max(1, _BLOCK // len(self._is_here))
         found = [self._of(self._is_here[None])]

@@ -13,7 +13,7 @@ that no stored candidate finds is missed at every threshold.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -71,11 +71,15 @@ class Tally:
                      number[self.candidate_unit[candidates]], self.candidate_score[candidates],
                      self.candidate_right[candidates])
 
+    def by_score(self) -> Tally:
+        """The same with the objects in the order of their scores, rising."""
+        order = np.argsort(self.object_score, kind="stable")
+        return replace(self, object_unit=self.object_unit[order], object_score=self.object_score[order])
+
     def shuffled(self, seed: int) -> Tally:
         """The same units in an order drawn by the seed: bets are made in it, and it knows nothing of what they hold."""
         number = np.random.default_rng((seed, 0)).permutation(self.n_units)
-        return Tally(self.n_units, self.n_images, number[self.object_unit], self.object_score, number[self.candidate_unit],
-                     self.candidate_score, self.candidate_right)
+        return replace(self, object_unit=number[self.object_unit], candidate_unit=number[self.candidate_unit])
 
 
 class RecallProof:
@@ -92,21 +96,27 @@ class RecallProof:
         """
         if not len(proving.object_unit):
             raise ValueError("expected at least one object, got none")
-        self._apart = apart if apart is not None and len(apart.object_unit) else None
+        self._apart = apart.by_score() if apart is not None and len(apart.object_unit) else None
         if self._apart is None and proving.objects_a_unit.max() > 1:
             raise ValueError("expected units with objects apart, as units hold several objects, got none")
-        self._proving, self._seed = proving.shuffled(seed), seed
+        self._proving, self._seed = proving.shuffled(seed).by_score(), seed
         self._members = self._proving.objects_a_unit
         self.cap = int(self._apart.objects_a_unit.max()) if self._apart is not None else 1
         self.bound = Bound.BINOMIAL if self.cap == 1 else Bound.BETTING
         worst = np.full(proving.n_units, np.inf)
         np.minimum.at(worst, proving.object_unit, proving.object_score)
         self._worst = np.sort(worst[np.isfinite(worst)])  # a score for each unit with objects
+        self._misses = int((self._worst == NOT_FOUND).sum())
 
     @property
     def units_over_cap(self) -> int:
         """How many of the units hold more objects than count."""
         return int((self._members > self.cap).sum())
+
+    @property
+    def over_cap(self) -> int:
+        """How many objects are more than their units count."""
+        return int(np.maximum(self._members - self.cap, 0).sum())
 
     @property
     def never_found(self) -> int:
@@ -120,10 +130,10 @@ class RecallProof:
             rank = order_rank(len(self._worst), share=missing, delta=delta)
             return None if rank == 0 or self._worst[rank - 1] == NOT_FOUND else float(self._worst[rank - 1])
         thresholds = self._thresholds(missing)
-        order = np.argsort(self._proving.object_score, kind="stable")
-        ends = np.searchsorted(self._proving.object_score[order], thresholds, side="left")
-        shown = shown_steps(missing * self._members, self._members, places=self._proving.object_unit[order],
-                            changes=np.full(len(order), -1.0), joining=False, ends=ends, caps=np.full(len(ends), self.cap),
+        ends = np.searchsorted(self._proving.object_score, thresholds, side="left")
+        places = self._proving.object_unit
+        shown = shown_steps(self._members * np.float64(missing), self._members, places=places,
+                            changes=np.full(len(places), -1.0), joining=False, ends=ends, caps=np.full(len(ends), self.cap),
                             loss=recall, delta=delta, guess=self._guess(missing))
         return float(thresholds[shown - 1]) if shown else None
 
@@ -133,6 +143,9 @@ class RecallProof:
         It is in hundredths, and in thousandths from 0.9 on. It holds at confidence 1 - delta though it was chosen after the
         data: it is the end of a confidence interval, as recalls are tried from the lowest on until one is not shown.
         """
+        if self.bound is Bound.BINOMIAL:
+            shown = 1 - most_share(self._misses, len(self._worst), delta=delta)
+            return max((recall for recall in _LADDER if recall <= shown), default=0.0)
         best = 0.0
         for recall in _LADDER:
             if not self._shows_all(recall, delta, self._proving.n_units):
@@ -171,23 +184,15 @@ class RecallProof:
             expected = misses * need // have
         return None
 
-    @property
-    def _misses(self) -> int:
-        """How many units have an object that no stored candidate finds."""
-        return int((self._worst == NOT_FOUND).sum())
-
     def _shows_all(self, recall: float, delta: float, n_units: int) -> bool:
-        """Whether all stored candidates together show the recall, with so many units like these."""
-        if self.bound is Bound.BINOMIAL:
-            return 1 - most_share(self._misses, len(self._worst), delta=delta) >= recall
+        """Whether bets show the recall of all stored candidates together, with so many units like these."""
         gains = self._gains_of_all(recall, n_units)
         return shows_gain(gains, most_loss=recall * self.cap, delta=delta, guess=self._guess(1 - recall))
 
     def _gains_of_all(self, recall: float, n_units: int) -> Floats:
         """(n_units,) the gains of units where all stored candidates are flagged; where more are asked, they come again."""
         lost = self._proving.object_unit[self._proving.object_score == NOT_FOUND]
-        sums = (1 - recall) * self._members - np.bincount(lost, minlength=len(self._members))
-        gains = _capped(sums, self._members, self.cap)
+        gains = _gains(self._members, np.bincount(lost, minlength=len(self._members)), 1 - recall, self.cap)
         if n_units == len(gains):
             return gains
         return np.random.default_rng((self._seed, 2)).permutation(np.resize(gains, n_units))
@@ -198,22 +203,21 @@ class RecallProof:
         They are all that could be walked over; where the units apart let too many be expected, theirs.
         """
         reach = min(1.0, _REACH * missing)
-        others = np.sort(_found(self._apart)) if self._apart is not None else np.zeros(0)
+        others = _found(self._apart) if self._apart is not None else np.zeros(0)
         if self._apart is None or reach * len(others) * self._proving.n_units <= _MOST_STEPS * self._apart.n_units:
-            found = np.sort(_found(self._proving))
+            found = _found(self._proving)
             return np.unique(found[: math.ceil(reach * len(found))])
-        levels = np.linspace(0, reach, _MOST_STEPS)
-        return np.unique(others[np.minimum((levels * len(others)).astype(np.int64), len(others) - 1)])
+        places = np.minimum((np.linspace(0, reach, _MOST_STEPS) * len(others)).astype(np.int64), len(others) - 1)
+        return np.unique(np.concatenate([[0.0], others[places]]))
 
     def _guess(self, missing: float) -> Guess:
         """By the units apart, at a threshold that misses half of what is allowed."""
         if self._apart is None:
             raise ValueError("expected units apart, got none")
-        missed = np.argsort(self._apart.object_score, kind="stable")
-        missed = missed[: max(1, round(missing / 2 * len(missed)))]
         members = self._apart.objects_a_unit
-        sums = missing * members - np.bincount(self._apart.object_unit[missed], minlength=self._apart.n_units)
-        return Guess(max(float((_capped(sums, members, self.cap) ** 2).mean()), 1e-9))
+        lost = self._apart.object_unit[: max(1, round(missing / 2 * len(self._apart.object_unit)))]
+        gains = _gains(members, np.bincount(lost, minlength=len(members)), missing, self.cap)
+        return Guess(max(float((gains**2).mean()), 1e-9))
 
 
 class PrecisionProof:
@@ -244,7 +248,8 @@ class PrecisionProof:
     def accept_at(self, *, delta: float) -> float | None:
         """The lowest score from which accepting shows the precision at confidence 1 - delta; None where none does.
 
-        Every threshold of the walk from it up to `start` shows it too.
+        Every threshold of the walk from it up to `start` shows it too. None is taken where more of the accepted candidates
+        than may be wrong lie beyond the cap: the units apart have then not seen how crowded units are.
         """
         if self.start is None:
             return None
@@ -261,7 +266,14 @@ class PrecisionProof:
                 changes=np.where(right, 1 - self._precision, -self._precision), joining=True, ends=ends,
                 caps=self._caps(thresholds), loss=self._precision, delta=delta,
                 guess=Guess((float(squares.sum()) + self._precision**2) / (len(squares) + 1)))
+        while shown and self.over_cap(float(thresholds[shown - 1])) > (1 - self._precision) * ends[shown - 1]:
+            shown -= 1
         return float(thresholds[shown - 1]) if shown else None
+
+    def over_cap(self, threshold: float) -> int:
+        """How many candidates are more than their units count, where acceptance begins at that threshold."""
+        accepted = np.bincount(self._proving.candidate_unit[self._proving.candidate_score >= threshold], minlength=1)
+        return int(np.maximum(accepted - self.cap_at(threshold), 0).sum())
 
     def _start(self) -> float | None:
         scores = np.unique(self._apart.candidate_score)
@@ -281,7 +293,7 @@ class PrecisionProof:
         return np.concatenate([np.ones(1, np.int64), self._apart_most])[accepted]
 
     def _thresholds(self, start: float) -> Floats:
-        """The thresholds of the walk, falling from `start`: all there are, or some of those apart where many are expected."""
+        """The thresholds of the walk, falling from `start`: all there are, or some of those apart if many are expected."""
         if len(self._apart.candidate_score) * self._proving.n_units <= _MOST_STEPS * self._apart.n_units:
             below: Floats = np.unique(self._proving.candidate_score)
             return np.concatenate([[start], below[below < start][::-1]])
@@ -319,6 +331,11 @@ def _found(tally: Tally) -> Floats:
     """The scores of the objects that some candidate finds."""
     scores: Floats = tally.object_score[tally.object_score != NOT_FOUND]
     return scores
+
+
+def _gains(members: Ints, missed: Ints, missing: float, cap: int) -> Floats:
+    """(n_units,) the misses that are allowed to units of so many objects, less those that there are."""
+    return _capped(members * np.float64(missing) - missed, members, cap)
 
 
 def _capped(sums: Floats, members: Ints, cap: int) -> Floats:

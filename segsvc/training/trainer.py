@@ -263,5 +263,5 @@ def _of_instances(card: ModelCard) -> Extraction:
 
 def _of_classes(card: ModelCard) -> Extraction:
     """Of a few classes all scores are stored that could matter; of many the ten highest."""
-    floor = round(0.01 * SCORE_ONE) / SCORE_ONE
+    floor = round(0.001 * SCORE_ONE) / SCORE_ONE
     return Extraction(extent_min=floor, floor=floor, top_k=None if len(card.classes) <= 20 else 10)

@@ -186,8 +186,8 @@ def test_a_model_that_was_trained_by_the_command_is_packaged_with_thresholds_of_
     for path in [*(tmp_path / "data").rglob("photo-*"), *(tmp_path / "data").rglob("noise-*")]:
         path.unlink()  # the strips are enough here
     trained = train(TrainingRequest(
-        dataset=str(tmp_path / "data" / "semantic"), task=Task.SEMANTIC, out=tmp_path / "trained", domain=Domain.ANY, epochs=1,
-        threads=2), print)
+        dataset=str(tmp_path / "data" / "semantic"), task=Task.SEMANTIC, out=tmp_path / "trained", domain=Domain.ANY,
+        epochs=1, threads=2), print)
     document = nuclei.make(nuclei.MODELS[0], tmp_path / "data", tmp_path / "made", seed=0, trained=trained)
     model = read_model(tmp_path / "made" / "nuclei")
     model.check_weights()

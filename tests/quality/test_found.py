@@ -95,8 +95,8 @@ def test_classes_without_objects_are_in_no_mean() -> None:
 
 
 def test_whether_as_many_candidates_are_right_as_their_scores_say_is_told() -> None:
-    tallies = [found_tally([ScoredShape(0, 0.9, THING), ScoredShape(0, 0.5, FAR), ScoredShape(1, 0.2, FAR)], [(0, THING)], [])
-               for _ in range(4)]
+    candidates = [ScoredShape(0, 0.9, THING), ScoredShape(0, 0.5, FAR), ScoredShape(1, 0.2, FAR)]
+    tallies = [found_tally(candidates, [(0, THING)], []) for _ in range(4)]
     drawn = Resamples(["a", "b", "c", "d"], n=50, seed=0)
     first, second = found_figures(tallies, ("a", "b"), (None, None), drawn).classes
     assert [(one.n, one.true_share, round(one.mean_score, 4)) for one in first.reliability] == [(4, 0.0, 0.5), (4, 1.0, 0.9)]
