@@ -160,8 +160,8 @@ class ImageStatus(StrEnum):
 class Bound(StrEnum):
     """What shows that a threshold keeps what is promised of it."""
 
-    BINOMIAL = "binomial"  # no unit has more than one object (or candidate): exact
-    BETTING = "betting"  # units have several, which depend on each other: each counts at most `cap`
+    BINOMIAL = "binomial"  # each unit counts once, by its worst object (or candidate): exact
+    BETTING = "betting"  # units have several, which depend on each other: each counts as at most `cap`
 
 
 class Runtime(StrEnum):

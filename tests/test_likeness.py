@@ -82,7 +82,7 @@ def test_like_images_are_nothing_against_the_promise_and_unlike_ones_put_it_in_d
     assert unlike.statistic > unlike.threshold
     assert unlike.p_value <= 0.01
     assert unlike.says.startswith("the promise is in doubt: these images are unlike the calibration's (")
-    assert "candidates an image: " in unlike.says and " here, " in unlike.says and " there" in unlike.says
+    assert "highest score: " in unlike.says and " here, " in unlike.says and " there" in unlike.says
 
 
 @pytest.mark.parametrize("changed", [

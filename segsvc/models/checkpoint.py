@@ -32,6 +32,7 @@ _UNREADABLE = (UnpicklingError, RuntimeError, EOFError, OSError, ValueError, Loo
                ArithmeticError, ImportError, MemoryError, struct.error)
 MOST_BYTES = 8 * 2**30  # of a foreign file: read whole
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")  # in what PyTorch says of a pickle that it refuses
+_SAVE_AGAIN = "Where it was made, torch.save(model.state_dict(), ...) writes the tensors alone."
 _ZIP = b"PK\x03\x04"
 _HEADER_BYTES = 8  # of safetensors: the length of the JSON that follows
 _NESTED = ("state_dict", "model_state_dict", "model")  # where trainers keep the weights: Lightning's name first
@@ -132,8 +133,8 @@ def _loaded(raw: bytes, where: str) -> object:
             content: object = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)  # noqa: TID251
     except _UNREADABLE as error:
         raise ConfigError(f"{where}: expected a PyTorch checkpoint of tensors alone, got {len(raw)} bytes that are "
-                          f"refused ({type(error).__name__}: {_refusal(error)}). Nothing in it was run. Where it was "
-                          f"made, torch.save(model.state_dict(), ...) writes the tensors alone.") from error
+                          f"refused ({type(error).__name__}: {_refusal(error)}). Nothing in it was run. "
+                          f"{_SAVE_AGAIN}") from error
     return content
 
 
@@ -141,7 +142,7 @@ def _refusal(error: BaseException) -> str:
     """What was refused. PyTorch's own text is left out where it tells how to run what is in the file."""
     if (named := _NAMED.search(str(error))) is not None:
         return f"it names {named[1]}, which is no tensor"
-    return _first_line(error) if "weights_only" not in str(error) else "its pickle does more than hold tensors"
+    return _first_line(error) if "weights_only" not in str(error) else "it is no pickle of tensors alone"
 
 
 def _check_archive(raw: bytes, where: str) -> None:
@@ -152,6 +153,9 @@ def _check_archive(raw: bytes, where: str) -> None:
     except (zipfile.BadZipFile, *_UNREADABLE) as error:
         raise ConfigError(f"{where}: expected a PyTorch checkpoint, got {len(raw)} bytes that are no whole archive: "
                           f"{_first_line(error)}. Copy or save it again.") from error
+    if any("/code/" in member.filename for member in members):
+        raise ConfigError(f"{where}: expected a PyTorch checkpoint of tensors alone, got a TorchScript archive, which holds "
+                          f"code. {_SAVE_AGAIN}")
     packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
     size_bytes = sum(member.file_size for member in members)
     if packed or size_bytes > len(raw):

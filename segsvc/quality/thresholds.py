@@ -294,12 +294,11 @@ class PrecisionProof:
 
     def _thresholds(self, start: float) -> Floats:
         """The thresholds of the walk, falling from `start`: all there are, or some of those apart if many are expected."""
-        if len(self._apart.candidate_score) * self._proving.n_units <= _MOST_STEPS * self._apart.n_units:
-            below: Floats = np.unique(self._proving.candidate_score)
-            return np.concatenate([[start], below[below < start][::-1]])
-        below = np.unique(self._apart.candidate_score)
+        scores = self._apart.candidate_score  # where caps change
+        few = len(scores) * self._proving.n_units <= _MOST_STEPS * self._apart.n_units
+        below: Floats = np.unique(np.concatenate([scores, self._proving.candidate_score]) if few else scores)
         below = below[below < start][::-1]
-        if len(below) > _MOST_STEPS:
+        if len(below) > _MOST_STEPS and not few:
             below = below[np.unique(np.linspace(0, len(below) - 1, _MOST_STEPS).astype(np.int64))]
         return np.concatenate([[start], below])
 

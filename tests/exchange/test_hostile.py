@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import builtins
+import gzip
 import io
 import json
 import os
 import pickle  # noqa: TID251 (writes hostile files; nothing is unpickled here)
 import resource
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -136,6 +139,25 @@ def without_weights(folder: Path) -> Path:
     return source
 
 
+def tar_of_old(folder: Path) -> Path:
+    """A checkpoint as PyTorch wrote them before version 0.2."""
+    with tarfile.open(folder / "weights.tar", "w") as file:
+        for name in ("sys_info", "pickle", "storages", "tensors"):
+            member = tarfile.TarInfo(name)
+            raw = pickle.dumps(canary(folder), protocol=2)
+            member.size = len(raw)
+            file.addfile(member, io.BytesIO(raw))
+    return folder / "weights.tar"
+
+
+def of_numpy(folder: Path, name: str) -> Path:
+    """An array of objects, which numpy pickles."""
+    objects = np.empty(1, object)
+    objects[0] = canary(folder)
+    (np.save if name.endswith(".npy") else np.savez)(folder / name, objects)
+    return folder / name
+
+
 STATE: dict[str, Callable[[], Any]] = {
     "expanded": lambda: torch.zeros(1).expand(10**6, 10**6), "sparse": lambda: torch.eye(3).to_sparse(),
     "complex": lambda: torch.zeros(2, dtype=torch.complex64), "meta": lambda: torch.zeros(10**9, device="meta")}
@@ -158,6 +180,14 @@ MAKERS: dict[str, Callable[[Path], Path]] = {
     "zip_bomb": lambda folder: archive(folder, ("archive/data.pkl", bytes(200_000_000)), packed=True),
     "zip_bomb_by_header": said_larger,
     "zip_out_of_folder": lambda folder: archive(folder, ("../../data.pkl", pickle.dumps(canary(folder)))),
+    "zip_second_pickle": lambda folder: archive(folder, ("archive/data.pkl", b"\x80\x02}."), ("archive/version", b"3\n"), (
+        "archive/constants.pkl", pickle.dumps(canary(folder), protocol=2))),
+    "zip_of_code": lambda folder: archive(folder, ("archive/data.pkl", b"\x80\x02}."), (
+        "archive/code/__torch__.py", f"import os; os.mkdir({str(folder / CANARY)!r})".encode())),
+    "tar_of_old": tar_of_old,
+    "numpy_objects": lambda folder: of_numpy(folder, "weights.npy"),
+    "numpy_archive": lambda folder: of_numpy(folder, "weights.npz"),
+    "pickle_packed": lambda folder: put(folder, gzip.compress(pickle.dumps(canary(folder)))),
     "zip_truncated": lambda folder: put(folder, whole(folder)[:-2000]),
     "zip_head": lambda folder: put(folder, whole(folder)[:100]),
     "empty": lambda folder: put(folder, b""),

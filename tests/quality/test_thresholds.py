@@ -269,17 +269,18 @@ def test_the_best_recall_of_units_is_shown_and_none_lower_is_not() -> None:
     assert proof.flag_at(best + 0.001, delta=0.05) is None
 
 
-def test_so_many_more_units_do_when_they_come_and_far_fewer_do_not() -> None:
+@pytest.mark.parametrize("recall", [0.96, 0.97])
+def test_so_many_more_units_do_when_they_come_and_far_fewer_do_not(recall: float) -> None:
     units: list[list[float]] = [[0.5] * 3] * 59 + [[NOT_FOUND, 0.5, 0.5]]
     apart = objects(units[::4])
     proof = RecallProof(objects(units), apart, seed=0)
-    assert proof.flag_at(0.97, delta=0.05) is None
-    more = proof.more_units(0.97, delta=0.05)
+    assert proof.flag_at(recall, delta=0.05) is None
+    more = proof.more_units(recall, delta=0.05)
     assert more is not None
-    for share, shown in ((1.1, True), (0.6, False)):
+    for share, shown in ((1.4, True), (0.6, False)):
         n = 60 + round(share * more)
         drawn = [units[59]] * round(n / 60) + [units[0]] * (n - round(n / 60))
-        assert (RecallProof(objects(drawn), apart, seed=0).flag_at(0.97, delta=0.05) is not None) == shown
+        assert (RecallProof(objects(drawn), apart, seed=0).flag_at(recall, delta=0.05) is not None) == shown
     assert RecallProof(objects([[NOT_FOUND, 0.5]] * 80), apart, seed=0).more_units(0.95, delta=0.05) is None
 
 
@@ -344,6 +345,38 @@ def test_a_pocket_of_wrong_candidates_is_not_walked_across(a_unit: int) -> None:
     assert accept_at is not None
     assert 0.7 < accept_at < 0.8
     assert np.mean([is_right for each in units for _, is_right in each]) > 0.93  # all in all; the walk ended before
+
+
+def accepted_by_hand(proving: Tally, apart: Tally, proof: PrecisionProof, precision: float, delta: float) -> float | None:
+    """The threshold by plain counting: from the start down over all scores, until one is not shown."""
+    assert proof.start is not None
+
+    def gains(tally: Tally, threshold: float) -> np.ndarray:
+        accepted = [np.flatnonzero((tally.candidate_unit == unit) & (tally.candidate_score >= threshold))
+                    for unit in range(tally.n_units)]
+        return np.array([sum(tally.candidate_right[each] - precision) * min(1, proof.cap_at(threshold) / max(len(each), 1))
+                         for each in accepted])
+
+    guess = Guess((float((gains(apart, proof.start) ** 2).sum()) + precision**2) / (apart.n_units + 1))
+    drawn, shown = proving.shuffled(0), None
+    below = np.unique(np.concatenate([drawn.candidate_score, apart.candidate_score]))
+    for threshold in (proof.start, *below[below < proof.start][::-1]):
+        if not shows_gain(gains(drawn, threshold), most_loss=precision * proof.cap_at(threshold), delta=delta, guess=guess):
+            break
+        shown = threshold
+    return shown
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_walk_of_acceptance_is_that_over_all_scores(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    scores = [draw.random(draw.choice([0, 1, 2, 3, 8], p=[0.1, 0.3, 0.3, 0.2, 0.1])).round(2) for _ in range(250)]
+    units = [[(score, draw.random() < 0.55 + 0.5 * score - 0.2 * (len(each) > 3)) for score in each] for each in scores]
+    proving, apart = candidates(units[50:]), candidates([each[:3] for each in units[:50]])  # so that some are over the cap
+    proof = PrecisionProof(proving, apart, 0.75, seed=0)
+    accept_at = proof.accept_at(delta=0.1)
+    assert proof.bound is Bound.BETTING and accept_at is not None and proof.over_cap(accept_at)
+    assert accept_at == accepted_by_hand(proving, apart, proof, 0.75, 0.1)
 
 
 def test_where_no_unit_apart_has_several_candidates_a_unit_is_right_if_all_that_is_accepted_is() -> None:
