@@ -78,24 +78,18 @@ class RecallAt(Document):
 
 
 class PrecisionAt(Document):
-    """A precision that the calibration shows: from any score between `accept_at` and `accept_from` on, acceptance keeps it.
+    """A precision that the calibration shows: from `accept_at` on, acceptance keeps it.
 
-    As counted there: `precision_measured` of the accepted candidates are right, and so many per thousand images.
+    A unit of more than `cap_candidates` accepted candidates counts as so many. As counted there: `precision_measured` of
+    the accepted candidates are right, and so many per thousand images.
     """
 
     precision: Share
     accept_at: Probability
-    accept_from: Probability
     precision_measured: Probability
     accepted_per_1000_images: Annotated[float, Field(ge=0)]
     bound: Bound
     cap_candidates: Annotated[int, Field(ge=1)]
-
-    @model_validator(mode="after")
-    def _ordered(self) -> PrecisionAt:
-        if self.accept_from < self.accept_at:
-            raise ValueError(f"accept_from must be at least accept_at ({self.accept_at}), got {self.accept_from}")
-        return self
 
 
 class Reliability(Document):
@@ -156,9 +150,8 @@ class Proof(Document):
             shown = max((row.precision for row in self.precisions), default=None)
             raise ValueError(f"expected a precision that the calibration shows for {class_name}, "
                              f"{f'up to {shown:g}' if shown is not None else 'of which it shows none'}, got {precision:g}")
-        best = min(precisions, key=lambda row: row.precision)
-        flag_at = min(flag_at, best.accept_from)  # to flag more never lowers recall; above, precision was not looked at
-        return ClassThresholds(flag_at=flag_at, accept_at=max(flag_at, best.accept_at))
+        accept_at = min(precisions, key=lambda row: row.precision).accept_at
+        return ClassThresholds(flag_at=min(flag_at, accept_at), accept_at=accept_at)  # to flag more never lowers recall
 
 
 class Promise(Document):

@@ -234,8 +234,8 @@ def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:
                 f"{unit}s with one would do; --class leaves classes out.")
     best = f"the most they show is {short.best:g}" if short.best else "they show none"
     more = (f"About {short.more_units} more {unit}s with objects like these would do." if short.more_units is not None else
-            f"No number of {unit}s like these would do: {short.never_found} objects are found by no stored candidate. "
-            "Lower the model's floor, or train it on such objects.")
+            f"No number of {unit}s like these that could be labelled would do: {short.never_found} objects are found by no "
+            "stored candidate. Lower the model's floor, or train it on such objects.")
     return f"{what}: expected data that show it, got {short.objects} objects: {best}. {more}"
 
 

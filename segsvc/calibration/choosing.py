@@ -149,12 +149,12 @@ class _Class:
             return None
         proof = PrecisionProof(self._proving, self._apart, precision, seed=self._seed)
         accept_at = proof.accept_at(delta=self._precision_delta)
-        if accept_at is None or proof.start is None:
+        if accept_at is None:
             return None
         accepted = self._proving.candidate_right[self._proving.candidate_score >= accept_at]
-        return PrecisionAt(precision=precision, accept_at=accept_at, accept_from=proof.start,
+        return PrecisionAt(precision=precision, accept_at=accept_at, bound=proof.bound,
                            precision_measured=float(accepted.mean()) if len(accepted) else 1.0,
-                           accepted_per_1000_images=self._per_1000(accept_at), bound=proof.bound, cap_candidates=proof.cap)
+                           accepted_per_1000_images=self._per_1000(accept_at), cap_candidates=proof.cap_at(accept_at))
 
     def _per_1000(self, at_least: float) -> float:
         flagged = int((self._all.candidate_score >= at_least).sum())

@@ -150,7 +150,7 @@ def test_a_recall_that_the_data_cannot_show_says_what_they_can_and_how_many_more
     assert not (own / "operating_point.json").exists() and not (own / "report.html").exists()
     hopeless = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.995")
     assert hopeless.code == 1
-    assert "No number of images like these would do" in hopeless.stderr
+    assert "No number of images like these that could be labelled would do" in hopeless.stderr
 
 
 def test_what_is_wrong_is_found_before_any_work(segsvc: Program, own: Path, dots: Path) -> None:
