@@ -104,11 +104,11 @@ def test_images_that_could_not_be_read_do_not_count(tmp_path: Path, point: Opera
 
 def test_a_large_run_is_sampled_alike_however_its_shards_are_cut(tmp_path: Path, point: OperatingPoint) -> None:
     random = np.random.default_rng(3)
-    images = [image(number, found(random)) for number in range(2 * MOST_IMAGES + 200)]
-    said = [drift(tmp_path / str(size), point, images, shard_size=size) for size in (400, 5000)]
+    images = [image(number, found(random)) for number in range(3 * MOST_IMAGES)]
+    said = [drift(tmp_path / str(size), point, images, shard_size=size) for size in (64, 1000, 5000)]
     assert said[0] is not None
     assert said[0].images == MOST_IMAGES
-    assert said[0] == said[1]
+    assert said[0] == said[1] == said[2]
 
 
 def test_a_few_images_are_not_compared_and_it_is_said(tmp_path: Path, point: OperatingPoint) -> None:

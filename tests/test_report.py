@@ -71,7 +71,7 @@ def made_view() -> RunReport:
 def hostile_view() -> RunReport:
     found = tuple(replace(one, class_name=HOSTILE) for one in example().candidates)
     return replace(
-        made_view(), title=HOSTILE, input=HOSTILE, state=HOSTILE, run_id=HOSTILE, wording=HOSTILE, note=HOSTILE, drift=HOSTILE,
+        made_view(), title=HOSTILE, input=HOSTILE, state=HOSTILE, run_id=HOSTILE, wording=HOSTILE, note=HOSTILE,
         model=ModelFacts(*([HOSTILE] * 9)), classes=(ClassReport(HOSTILE, 1, 2, 3, (6,), THRESHOLDS),),
         stages=(StageTime(HOSTILE, 1.0),), failures=(Failure(HOSTILE, HOSTILE, HOSTILE),), skipped={HOSTILE: 1},
         examples=(replace(example(uri="file:///" + HOSTILE), candidates=found),), machine={HOSTILE: HOSTILE},
@@ -169,14 +169,6 @@ def test_the_report_holds_the_counts() -> None:
                   "nucleus 0.250 0.750 31 702 5,001 5,734", "2026-01-05 14:07:32 UTC", "0.500 0.625 review",
                   "2,048 × 1,024 px, shown: x 0 to 512, y 0 to 512 · 3 candidates", "and 1 more"):
         assert shown in text, shown
-
-
-@pytest.mark.parametrize("in_doubt", [True, False])
-def test_whether_the_promise_is_in_doubt_is_said_beside_the_thresholds(in_doubt: bool) -> None:
-    page = Page(render(replace(made_view(), wording="guaranteed as calibrated", drift="it is so: 1 here", in_doubt=in_doubt)))
-    assert "It is so: 1 here." in page.text()
-    cards = [attributes["class"] for attributes in page.named("div") if str(attributes.get("class")).startswith("card point")]
-    assert cards == ["card point doubtful" if in_doubt else "card point proven"]
 
 
 def test_only_the_first_failures_are_listed_and_all_are_counted() -> None:
