@@ -178,6 +178,17 @@ def content_digest(ref: ImageRef) -> str:
     return digest.hexdigest()
 
 
+def data_digest(images: Sequence[LabelledImage]) -> str:
+    """sha256 of what images and their labels hold, with group and split, whatever they are called. Raises ImageError."""
+    lines = []
+    for image in images:
+        said = image.truth
+        labels = (content_digest(said.mask) if isinstance(said, MaskTruth) else
+                  " ".join(sorted(said.names)) if isinstance(said, ClassTruth) else repr(said.objects))
+        lines.append(f"{content_digest(image.ref)} {image.ref.group or ''} {image.split or ''} {labels}")
+    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+
+
 def read_at_once(images: Sequence[LabelledImage]) -> int:
     """How many images of a set are worth being read at once."""
     store = store_of(images[0].ref.uri if images else "file://")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 import time
@@ -16,7 +15,7 @@ from segsvc.calibration.choosing import Choice, Shortfall, Targets, choose
 from segsvc.calibration.looking import Looked, look, tallies, unit_numbers
 from segsvc.calibration.report import write_report
 from segsvc.dataset_check import check, refuse_errors
-from segsvc.datasets import ClassTruth, Dataset, LabelledImage, MaskTruth, ProblemKind, Split
+from segsvc.datasets import Dataset, LabelledImage, ProblemKind, Split
 from segsvc.errors import ConfigError, ImageError, RunError
 from segsvc.evaluation import Compared, compared
 from segsvc.evaluation.evaluating import chosen_split, learnt_from
@@ -212,18 +211,7 @@ def _point(asked: CalibrationRequest, choice: Choice, promise: Promise, runtime:
         basis=Basis.CALIBRATED, classes={each: choice.thresholds[name] for each, name in counted.items()},
         proofs=proofs, model_digest=asked.model.digest, runtime=runtime,
         probabilities={each: choice.probabilities[name] for each, name in counted.items() if name in choice.probabilities},
-        data_digest=_digest(asked.images), set_at=datetime.now(UTC), promise=promise, profile=profile)
-
-
-def _digest(images: Sequence[LabelledImage]) -> str:
-    """sha256 of what the images and their labels hold, whatever they are called."""
-    lines = []
-    for image in images:
-        said = image.truth
-        labels = (truth.content_digest(said.mask) if isinstance(said, MaskTruth) else
-                  " ".join(sorted(said.names)) if isinstance(said, ClassTruth) else repr(said.objects))
-        lines.append(f"{truth.content_digest(image.ref)} {image.ref.group or ''} {labels}")
-    return hashlib.sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape")).hexdigest()
+        data_digest=truth.data_digest(asked.images), set_at=datetime.now(UTC), promise=promise, profile=profile)
 
 
 def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -138,8 +137,9 @@ class _Job:
         self._pictures = Pictures(channels=recipe.channels, normalisation=recipe.normalisation, limits=limits)
         self._draft = _draft(request, dataset, recipe)
         self._started()  # what cannot be begun with is said now
-        self._seen = sorted({truth.content_digest(image.ref) for image in dataset.images
-                             if image.split not in (Split.CALIBRATION, Split.TEST)})
+        taught = [image for image in dataset.images if image.split not in (Split.CALIBRATION, Split.TEST)]
+        self._seen = sorted({truth.content_digest(image.ref) for image in taught})
+        self._data_digest = truth.data_digest(taught)
 
     def run(self, arrangement: Arrangement) -> Path:
         """Trains all models that it takes, judges them, and writes the folder."""
@@ -186,10 +186,6 @@ class _Job:
                                   variation=recipe.variation, crop_px=recipe.crop_px, limits=self._limits)
         return SemanticLesson(self._dataset, fold.learnt, fold.held, card=self._draft, pictures=self._pictures,
                               variation=recipe.variation, crop_px=recipe.crop_px, seed=self._request.seed)
-
-    @property
-    def _data_digest(self) -> str:
-        return hashlib.sha256("\n".join(self._seen).encode()).hexdigest()
 
     def _loaded(self, weights: Weights) -> torch.nn.Module:
         network = started(self._draft, RANDOM, assets=settings().assets_dir, seed=0).network

@@ -150,3 +150,18 @@ def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a new or empty folder"):
         train(asked(data, tmp_path / "model", Task.SEMANTIC), lambda line: None)
     assert [path.name for path in (tmp_path / "model").iterdir()] == ["notes"]
+
+
+def test_a_training_does_not_go_on_with_other_labels_of_the_same_images(tmp_path: Path) -> None:
+    data = make(Task.SEMANTIC, tmp_path / "data")
+
+    def cut(line: str) -> None:
+        if line.startswith("step") and "loss" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(data, tmp_path / "model", Task.SEMANTIC), cut)
+    one, other = sorted(data.rglob("masks/*.png"))[:2]
+    one.write_bytes(other.read_bytes())
+    with pytest.raises(ConfigError, match="expected the state of this training, got that of another"):
+        train(asked(data, tmp_path / "model", Task.SEMANTIC, resume=True), cut)
