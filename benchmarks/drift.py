@@ -41,6 +41,7 @@ from segsvc.types import Runtime
 
 CALIBRATION, RUN, SHORT_RUN = 300, 300, 100
 FALSE_ALARMS, CAUGHT = 0.015, 0.95
+CHANGED_DRAWS = 200
 UNITS, A_UNIT = 60, 5  # of either side, where windows come in units
 WINDOW_PX, NEAR_PX, PICTURE_PX = 128, 16, 256
 
@@ -223,7 +224,7 @@ def row(figure: str, ours: float, peer: float | None, peer_name: str | None, dem
 def main() -> None:
     """The command; see the module's docstring."""
     parser = argparse.ArgumentParser(description="The drift alarm: false alarms, and what is caught.")
-    parser.add_argument("--draws", type=int, default=2000, help="for false alarms; a tenth as many for each change")
+    parser.add_argument("--draws", type=int, default=5000, help=f"for false alarms; {CHANGED_DRAWS} for each change")
     parser.add_argument("--images", type=int, default=1500, help="windows and generated pictures; a third are changed")
     parser.add_argument("--digits", type=Path, default=DIGITS)
     parser.add_argument("--model", type=Path,
@@ -241,8 +242,8 @@ def main() -> None:
         table("generated", nuclei, [nuclei_picture(number, PICTURE_PX) for number in range(given.images)], n_changed)]
     near = traits(nuclei, neighbouring_windows(half, 5 * UNITS, given.seed), ())
     rows = [false_alarms(each, given.draws) for each in tables]
-    rows.append(false_alarms_of_units(near, given.draws // 2))
-    rows += [each for found in tables for each in caught_rows(found, max(1, given.draws // 10))]
+    rows.append(false_alarms_of_units(near, given.draws))
+    rows += [each for found in tables for each in caught_rows(found, min(given.draws, CHANGED_DRAWS))]
     show(rows)
 
 
