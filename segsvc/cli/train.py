@@ -13,6 +13,7 @@ from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.models import model_document
 from segsvc.cli.progress import say
 from segsvc.documents import ModelDocument, printable_path
+from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import read_model
 
@@ -20,7 +21,7 @@ from segsvc.models.library import read_model
 @click.command("train")
 @click.argument("dataset")
 @click.option("--task", required=True, type=click.Choice([task.value for task in Task]), help="What the model is to answer.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The model's folder, new or empty.")
+@click.option("--out", required=True, help="The model's folder, new or empty.")
 @click.option("--init", default="imagenet", show_default=True,
               help="What it starts from: imagenet, random, or a model's name or folder.")
 @click.option("--freeze-encoder", is_flag=True, help="Hold the encoder fixed at first; it learns later, and slower.")
@@ -37,7 +38,7 @@ from segsvc.models.library import read_model
 @click.option("--threads", type=click.IntRange(1), help="Threads. [default: all cores]")
 @click.option("--resume", is_flag=True, help="Go on with a training of the same command that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(dataset: str, task: str, out: Path, init: str, freeze_encoder: bool, arch: str | None, encoder: str | None,
+def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, arch: str | None, encoder: str | None,
             epochs: int | None, seed: int, domain: str | None, intensity: str | None, licence: str, threads: int | None,
             resume: bool, as_json: bool) -> int:
     """Train a model on DATASET: labelled images in any layout that `segsvc datasets check` knows.
@@ -45,12 +46,13 @@ def command(dataset: str, task: str, out: Path, init: str, freeze_encoder: bool,
     The data are checked first; then the model is trained, judged on images that it did not learn from, and written to
     --out with a report.
     """
+    place = _place(out)
     from segsvc.training.augment import Domain
     from segsvc.training.recipe import TrainingRequest
     from segsvc.training.trainer import train
 
     request = TrainingRequest(
-        dataset=dataset, task=Task(task), out=out, init=init, freeze_encoder=freeze_encoder, arch=arch, encoder=encoder,
+        dataset=dataset, task=Task(task), out=place, init=init, freeze_encoder=freeze_encoder, arch=arch, encoder=encoder,
         epochs=epochs, seed=seed, domain=Domain(domain) if domain is not None else None, licence=licence,
         scale=IntensityScale(intensity) if intensity is not None else None, resume=resume,
         threads=threads or available_cores())
@@ -62,6 +64,16 @@ def command(dataset: str, task: str, out: Path, init: str, freeze_encoder: bool,
     document = model_document(model, weights_ok=True)
     click.echo(document.model_dump_json(indent=2) if as_json else _text(document, folder))
     return Exit.DONE
+
+
+def _place(out: str) -> Path:
+    """The folder that --out names. Training keeps its state in it as it goes, so it lies on a disk."""
+    if "://" in out:
+        raise ConfigError(f"--out {out}: expected a folder on this machine. `segsvc models export` copies the model to a "
+                          "bucket.")
+    if not out.strip():
+        raise ConfigError(f"--out {out!r}: expected a folder for the model, new or empty")
+    return Path(out)
 
 
 def _text(document: ModelDocument, folder: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.network import until
+from tests.cli.test_usage import complaint
 from tests.conftest import Program
 from tests.test_documents import check
 from tests.training import sets
@@ -80,6 +81,17 @@ def test_what_cannot_be_trained_says_why_and_writes_nothing(
     assert said in answer.stderr
     assert len(answer.stderr.strip().splitlines()) <= 2
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(("out", "said"), [
+    ("s3://bucket/model", "--out s3://bucket/model: expected a folder on this machine"),
+    ("", "--out '': expected a folder for the model"),
+])
+def test_a_place_that_is_no_folder_on_a_disk_is_refused(segsvc: Program, data: Path, tmp_path: Path, out: str,
+                                                        said: str) -> None:
+    answer = segsvc("train", data, "--task", "classification", "--out", out)
+    assert said in complaint(answer, 2)
+    assert not (tmp_path / "s3:").exists()
 
 
 def test_what_is_no_data_set_says_what_would_be(segsvc: Program, tmp_path: Path) -> None:
