@@ -6,6 +6,7 @@ SegsvcError
 │   └── StoreError     a whole store cannot be used; in the middle of a run it ends the run (exit 1)
 ├── Differs            an imported model answers otherwise than its source (segsvc.exchange.comparison; exit 1)
 ├── RunError           a run that had begun cannot go on; what is published is kept (exit 1)
+├── LedgerError        a request that the ledger does not do; each kind is one HTTP status (segsvc.ledger.errors; exit 1)
 └── ImageError         one image cannot be read; the run goes on and the image is a failed row
 
 Exceptions of other libraries are translated into these where a plugin meets them.
