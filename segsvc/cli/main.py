@@ -141,7 +141,8 @@ def _explained(error: BaseException) -> tuple[str, Exit]:
         case click.ClickException():
             context = getattr(error, "ctx", None)
             path = context.command_path if context is not None else "segsvc"
-            return f"{error.format_message()}\n`{path} --help` shows the usage.", Exit.USAGE
+            said = " ".join(error.format_message().split())  # it lists choices a line each
+            return f"{said}\n`{path} --help` shows the usage.", Exit.USAGE
         case SegsvcError():
             return str(error), Exit.USAGE if isinstance(error, ConfigError) else Exit.FAILED
         case OSError():

@@ -147,6 +147,7 @@ def run_with(*, source: str = "in", model: str = "bright", out: str = "new", fla
     (run_with(flags="--limit 0"), ("--limit", "x>=1")),
     (run_with(flags="--workers none"), ("--workers", "none")),
     (run_with(flags="--executor moon"), ("--executor", "moon", "inline")),
+    (("train", "in", "--out", "new"), ("Missing option '--task'. Choose from: semantic, instance, classification\n",)),
     (run_with(source="empty", flags="--dry-run"), ("INPUT", "at least one image")),
     (("band", "out"), ("--recall", "--flag-at", "got no bands")),
     (("band", "in", "--flag-at", "0.5"), ("OUT", "run's folder", "spec.json")),
