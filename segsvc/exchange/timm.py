@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from segsvc.exchange.smp import normalisation_of
 from segsvc.exchange.sources import SourceFolder
 from segsvc.exchange.state_dicts import fitted, outputs_of, without_prefix
 from segsvc.models.checkpoint import read_state
+from segsvc.models.timm_names import known_networks
 
 LIBRARY = "timm"
 _PLAIN_ARGUMENTS = frozenset({"num_classes", "in_chans", "global_pool"})  # global_pool as the arch has it: compared below
@@ -53,8 +53,7 @@ def _draft(request: ImportRequest, arch: str, said: Mapping[str, Any], tensors: 
     if request.task not in (None, Task.CLASSIFICATION):
         raise ConfigError(f"--task {request.task}: {LIBRARY} has networks for the task classification")
     if not timm.is_model(arch):  # nor any "hf-hub:...", which would be fetched from the net
-        near = ", ".join(difflib.get_close_matches(arch, timm.list_models(), n=3)) or "timm.list_models()"
-        raise ConfigError(f"timm has no arch {arch[:80]!r}. Known: {near}.")
+        raise ConfigError(f"timm has no arch {arch[:80]!r}. Known: {known_networks(arch)}.")
     config = {**_defaults(arch), **said}
     last = config.get("classifier")
     outputs = outputs_of(tensors, f"{last}.weight") if isinstance(last, str) else None

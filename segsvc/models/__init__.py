@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 NOT_PLUGINS = frozenset({"runtime", "library", "checkpoint", "scored", "torch_runtime", "openvino_runtime",
-                         "pyramid", "detector", "openvino_detector"})
+                         "pyramid", "detector", "openvino_detector", "timm_names"})
 
 
 class Family(Protocol):

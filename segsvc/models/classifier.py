@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING
 
 from segsvc.card import ModelCard
 from segsvc.errors import ConfigError
+from segsvc.models.timm_names import known_networks
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,7 @@ class ClassifierFamily:
         if card.options:
             raise ConfigError(f"model {card.name}: the family classifier has no options, got {', '.join(card.options)}")
         if not timm.is_model(card.arch):  # nor any "hf-hub:...", which would be fetched from the net
-            near = ", ".join(difflib.get_close_matches(card.arch, timm.list_models(), n=3)) or "timm.list_models()"
-            raise ConfigError(f"model {card.name}: timm has no arch {card.arch!r}. Known: {near}.")
+            raise ConfigError(f"model {card.name}: timm has no arch {card.arch!r}. Known: {known_networks(card.arch)}.")
         try:
             network: torch.nn.Module = timm.create_model(card.arch, pretrained=False, num_classes=len(card.classes),
                                                          in_chans=card.channels)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 
 from segsvc.card import Detection, FeatureNorm, ModelCard
 from segsvc.errors import ConfigError
+from segsvc.models.timm_names import known_networks
 
 SIZE_DIVISIBLE = 32  # what the network sees is padded to a multiple of it, with zeros on the right and below
 _GROUPS = 16
@@ -95,8 +95,8 @@ def _features(card: ModelCard, strides: tuple[int, ...]) -> tuple[nn.Module, lis
     """The encoder, and how many channels its features of each stride have."""
     encoder = card.encoder or ""
     if not timm.is_model(encoder):  # nor any "hf-hub:...", which would be fetched from the net
-        near = ", ".join(difflib.get_close_matches(encoder, timm.list_models(), n=3)) or "timm.list_models()"
-        raise ConfigError(f"model {card.name}: expected an encoder of timm, got {card.encoder!r}. Known: {near}.")
+        raise ConfigError(f"model {card.name}: expected an encoder of timm, got {card.encoder!r}. Known: "
+                          f"{known_networks(encoder)}.")
     try:
         with torch.device("meta"):
             offered = timm.create_model(encoder, pretrained=False, features_only=True).feature_info.reduction()

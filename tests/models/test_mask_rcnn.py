@@ -83,7 +83,7 @@ def test_a_pyramid_on_timm_has_the_widths_strides_and_norms_of_the_card() -> Non
     (detector_card(arch="yolo"), "mask_rcnn has no arch 'yolo'. Known: maskrcnn_resnet50_fpn, "),
     (detector_card(encoder="test_resnt"), "expected an encoder of timm, got 'test_resnt'. Known: test_resnet"),
     (detector_card(encoder="hf-hub:timm/resnet18"), "expected an encoder of timm, got 'hf-hub:timm/resnet18'"),
-    (detector_card(encoder=None), "expected an encoder of timm, got None"),
+    (detector_card(encoder=None), "expected an encoder of timm, got None. Known: resnet50, efficientnet_b0, "),
     (detector_card(encoder="convnext_atto", detection=TINY.model_copy(update={"strides": (2, 4)})),
      "convnext_atto has features of the strides [4, 8, 16, 32], detection.strides names 2"),
     (resnet_card(RESNETS[0], channels=96), "maskrcnn_resnet50_fpn has no setting detection.channels: leave it out"),

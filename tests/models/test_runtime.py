@@ -358,6 +358,8 @@ def test_weights_that_are_not_their_digest_are_not_computed_with(tmp_path: Path,
     ({"encoder": "tu-hf-hub:someone/model"}, "expected an encoder by its name"),
     ({"family": "classifier", "arch": "resnet19"}, "timm has no arch 'resnet19'. Known: resnet"),
     ({"family": "classifier", "arch": "hf-hub:someone/model"}, "timm has no arch 'hf-hub:someone/model'"),
+    ({"family": "classifier", "arch": "lenet"}, "timm has no arch 'lenet'. Known: "),
+    ({"family": "classifier", "arch": "my own"}, "timm has no arch 'my own'. Known: resnet50, efficientnet_b0, "),
     ({"family": "smb"}, "no model is called 'smb'. Did you mean 'smp'?")])
 def test_an_architecture_that_there_is_not_is_a_config_error_and_nothing_is_fetched(
         tmp_path: Path, fields: dict[str, Any], said: str) -> None:
