@@ -134,6 +134,10 @@ class ArraySource:
     def pixel_size_um(self) -> float | None:
         return None
 
+    @property
+    def in_parts(self) -> bool:
+        return True
+
     def read(self, box: Box, *, level: int = 0, frame: int = 0) -> PixelArray:
         """The pixels in `box`. Raises ValueError for a box outside the image."""
         if level or frame or box.x0 < 0 or box.y0 < 0 or box.x1 > self.width_px or box.y1 > self.height_px:

@@ -121,6 +121,9 @@ class Source(Protocol):
         """1 (grey) or 3 (RGB)."""
     @property
     def pixel_size_um(self) -> float | None: ...
+    @property
+    def in_parts(self) -> bool:
+        """Whether a box is read without decoding much beside it, as of a tiled TIFF."""
 
     def read(self, box: Box, *, level: int = 0, frame: int = 0) -> PixelArray:
         """The pixels in `box` (px of that level) as (h, w, C) of `dtype`.

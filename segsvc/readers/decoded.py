@@ -74,6 +74,10 @@ class DecodedSource:
     def pixel_size_um(self) -> float | None:
         return None
 
+    @property
+    def in_parts(self) -> bool:
+        return False
+
     def read(self, box: Box, *, level: int = 0, frame: int = 0) -> PixelArray:
         """The pixels in `box` as (h, w, C); see `Source.read`."""
         picture = self._picture

@@ -82,6 +82,11 @@ class TiffSource:
     def pixel_size_um(self) -> float | None:
         return self._pixel_size_um
 
+    @property
+    def in_parts(self) -> bool:
+        segments = self._segments(0, 0)
+        return segments.page.is_tiled or segments.is_plain
+
     def read(self, box: Box, *, level: int = 0, frame: int = 0) -> PixelArray:
         """The pixels in `box` (px of that level) as (h, w, C); see `Source.read`."""
         if self._is_closed:
