@@ -1,0 +1,40 @@
+/** Elements out of text: nothing that comes from outside is ever read as HTML. */
+export const $ = (id) => document.getElementById(id);
+
+/** An element: attributes, those beginning with `on` listeners; children are elements or text. */
+export function el(tag, attributes, ...children) {
+	const made = document.createElement(tag);
+	for (const [name, value] of Object.entries(attributes))
+		name.startsWith("on") ? made[name] = value : made.setAttribute(name, value);
+	made.append(...children);
+	return made;
+}
+
+/** Calls `then` once the frame with what was drawn just now is out. */
+export function afterPaint(then) {
+	requestAnimationFrame(() => {
+		const { port1, port2 } = new MessageChannel();
+		port1.onmessage = () => { port1.close(); then(); };
+		port2.postMessage(0);
+	});
+}
+
+/** A setting of this browser. */
+export function kept(name, otherwise) {
+	try { return { ...otherwise, ...JSON.parse(localStorage.getItem(`segsvc.${name}`)) }; } catch { return otherwise; }
+}
+export function keep(name, value) {
+	try { localStorage.setItem(`segsvc.${name}`, JSON.stringify(value)); } catch { /* a setting, no verdict */ }
+}
+
+let fading;
+/** Says what happened, to eyes and screen readers. */
+export function say(text, stays) {
+	$("said").textContent = text;
+	$("said").className = "shown";
+	clearTimeout(fading);
+	if (!stays) fading = setTimeout(() => { $("said").className = ""; }, 2200);
+}
+
+export const count = (number) => number.toLocaleString("en");
+export const SIGNS = { accepted: "✓", rejected: "✗", unsure: "?", edited: "✎" };

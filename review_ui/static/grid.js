@@ -1,0 +1,40 @@
+/** Many of one class at once: all are accepted but those that were clicked. */
+import { $, el } from "./dom.js";
+import { blank, drawMark, drawPictures } from "./drawing.js";
+import { frame, region, regionUrl } from "./frame.js";
+import { picture } from "./pictures.js";
+
+const SIZE = { width: 160, height: 160 };
+
+export class Grid {
+	items = [];
+
+	constructor(number) { this.number = number; }
+
+	show(items) {
+		Object.assign(this, { items, wrong: new Set(), shown: performance.now() });
+		$("cells").replaceChildren(...items.map((item) => this.#cell(item)));
+		this.#tell();
+	}
+
+	#cell(item) {
+		const canvas = el("canvas", {}), at = frame(item, SIZE, { zoom: 1, wide: 0, x: 0, y: 0 }), part = region(item, SIZE, at, 2);
+		picture(regionUrl(item, part)).ready.then(({ bitmap }) => {
+			const pen = blank(canvas, SIZE, 2);
+			if (bitmap) drawPictures(pen, [{ bitmap, at: part }], at);
+			drawMark(pen, item, this.number(item), at, 0.35);
+		});
+		const cell = el("button", { type: "button", class: "cell", "aria-pressed": false, "aria-label": `Reject ${item.class_name} in ${item.image_name}`, onclick: () => {
+			if (!this.wrong.delete(item)) this.wrong.add(item);
+			cell.setAttribute("aria-pressed", this.wrong.has(item));
+			this.#tell();
+		} }, canvas);
+		return cell;
+	}
+
+	#tell() {
+		const { items: { length }, wrong: { size } } = this;
+		$("grid-decide").disabled = !length;
+		$("grid-words").textContent = !length ? "Nothing left" : `Accept ${length - size}${size ? `, reject ${size}` : ""}`;
+	}
+}
