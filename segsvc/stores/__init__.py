@@ -17,6 +17,7 @@ from segsvc.types import Blob, ImageRef
 
 NOT_PLUGINS: frozenset[str] = frozenset()
 MISSING = "missing"  # the version of what is not there
+PROBE = ".probe"  # the file of `PartFolder.probe`
 
 
 class Skip(StrEnum):
@@ -68,6 +69,9 @@ class PartFolder(Protocol):
 
     def delete(self, name: str) -> None:
         """Removes the file, if it is there."""
+
+    def probe(self) -> None:
+        """Puts a file and removes it, with what folders it took: raises where that cannot be done, and leaves nothing."""
 
     def is_empty(self) -> bool: ...
     def claim(self) -> bool:

@@ -8,11 +8,12 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from segsvc.errors import ImageError, ImageErrorKind
-from segsvc.stores import MISSING, Listed, Skip, is_no_image
+from segsvc.stores import MISSING, PROBE, Listed, Skip, is_no_image
 from segsvc.types import ImageRef
 
 _CLAIM = ".segsvc-claim"
@@ -156,6 +157,16 @@ class FileFolder:
 
     def delete(self, name: str) -> None:
         (self._path / name).unlink(missing_ok=True)
+
+    def probe(self) -> None:
+        made = [folder for folder in (self._path, *self._path.parents) if not folder.exists()]
+        try:
+            self.put(PROBE, b"")
+            self.delete(PROBE)
+        finally:
+            for folder in made:
+                with suppress(OSError):  # another has put something there meanwhile
+                    folder.rmdir()
 
     def is_empty(self) -> bool:
         try:

@@ -179,6 +179,17 @@ def test_a_put_in_place_of_a_version_keeps_any_other(folder: PartFolder) -> None
     assert folder.read("part") == b"second one"
 
 
+def test_a_place_is_tried_without_leaving_anything(store: Store, place: str, folder: PartFolder, tmp_path: Path) -> None:
+    folder.probe()
+    below = store.folder(f"{place}/a/b")
+    below.probe()
+    assert folder.is_empty()
+    assert list(tmp_path.iterdir()) == []
+    below.put("part", b"one")
+    below.probe()
+    assert below.read("part") == b"one"
+
+
 def test_names_are_sorted_and_those_of_one_kind(folder: PartFolder) -> None:
     for name in ("images/part-00001", "images/part-00000", "images/.hidden", "plan/part-00000", "images2/x"):
         folder.put(name, b"")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from segsvc.errors import StoreError
+from segsvc.stores import PROBE
 from segsvc.stores.s3.blob import complaint
 from segsvc.stores.s3.buckets import BUCKETS, Buckets, split_uri, uri_of
 from segsvc.stores.s3.claim import CLAIM, Claim
@@ -104,6 +105,10 @@ class S3Folder:
 
     def delete(self, name: str) -> None:
         self._asked("DELETE", name, right="s3:DeleteObject")
+
+    def probe(self) -> None:
+        self.put(PROBE, b"")
+        self.delete(PROBE)
 
     def is_empty(self) -> bool:
         """A claim, and an object that stands for the folder itself, do not count."""
