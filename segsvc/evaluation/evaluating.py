@@ -11,6 +11,7 @@ from segsvc import truth
 from segsvc.datasets import Dataset, LabelledImage, Severity, Split
 from segsvc.errors import ConfigError, ImageError
 from segsvc.evaluation import RESAMPLES, Compared, Observation, Summary, compared, observe, slice_columns, summarise
+from segsvc.evaluation.intervals import interval_notes
 from segsvc.evaluation.pictures import bad_examples
 from segsvc.evaluation.report import render_evaluation
 from segsvc.metrics_document import (
@@ -33,7 +34,6 @@ from segsvc.summary import versions
 from segsvc.types import Runtime
 
 TRAINED_ON = "trained_on.json"  # in a model's folder: {"sha256": [...]} of the images that it learnt from
-_PROBE = "report.html.probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,7 @@ def _out(place: str) -> PartFolder:
     """The folder of the reports, after it was tried. Raises ConfigError where it cannot be written."""
     folder = store_of(place).folder(place)
     try:
-        folder.put(_PROBE, b"")
-        folder.delete(_PROBE)
+        folder.probe()
     except OSError as error:
         raise ConfigError(f"--out: expected a folder that can be written, got {place!r}: {error.strerror or error}"
                           ) from error
@@ -229,14 +228,7 @@ def _notes(summary: Summary, classes: Compared, failed: Sequence[FailedImage], s
     if summary.found is not None and summary.found.passed_over:
         notes.append(f"{_counted(summary.found.passed_over, 'candidate')} in what the labels say to ignore count neither "
                      "for nor against.")
-    sure = summary.sureness
-    if sure.resamples and any(each.value == 1.0 == each.low for each in summary.figures.values()):
-        most = 1 - ((1 - sure.confidence) / 2) ** (1 / sure.units)  # Clopper and Pearson (1934), of no failure in so many
-        notes.append(f"An interval from 1 to 1 only says that nothing went wrong in {_counted(sure.units, sure.unit)}: in "
-                     f"others like these up to {100 * most:.2g} % could.")
-    if summary.sureness.note:
-        notes.append(summary.sureness.note[:1].upper() + summary.sureness.note[1:] + ".")
-    return notes
+    return [*notes, *interval_notes(summary)]
 
 
 def _apart(point: OperatingPoint | None, classes: Compared) -> list[str]:

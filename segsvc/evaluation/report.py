@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from segsvc.evaluation import charts
 from segsvc.evaluation.pictures import BadExample
 from segsvc.metrics_document import MetricsDocument
+from segsvc.quality.bootstrap import span_coverage
 from segsvc.quality.figures import Figure, FoundAt, FoundClass, SliceFigures
 from segsvc.report import MOST_PICTURE_BYTES, data_uri
 
@@ -77,9 +78,10 @@ def sentence(document: MetricsDocument) -> str:
     sure = document.sureness
     if not sure.resamples:
         return f"{of}; how sure they are is not known: {sure.note}."
+    far = "about as far" if span_coverage(sure.units) >= sure.confidence else "farther"
     return (f"{of}; in brackets stands where {100 * sure.confidence:.0f} % of {sure.resamples:,} bootstrap samples of the "
-            f"{sure.units:,} {_plural(sure.units, sure.unit)} lie: other {sure.unit}s like these would give figures about "
-            "as far apart.")
+            f"{sure.units:,} {_plural(sure.units, sure.unit)} lie: other {sure.unit}s like these would give figures {far} "
+            "apart.")
 
 
 def class_charts(document: MetricsDocument) -> list[ClassCharts]:

@@ -21,6 +21,7 @@ Ints = npt.NDArray[np.integer]
 CONFIDENCE = 0.95
 FEWEST_UNITS = 2  # below, nothing is known of how figures vary
 _MOST_UNDEFINED = 0.5  # of the resamples; beyond, an interval of the others would say too much
+_ROUNDING = 1e-9
 _BLOCK = 1 << 21  # weights that are multiplied at once
 
 
@@ -73,6 +74,19 @@ def figure(values: Floats) -> Figure:
         return Figure(value)
     low, high = np.quantile(drawn, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
     return Figure(value, float(low), float(high))
+
+
+def has_no_width(of: Figure) -> bool:
+    """Whether all resamples gave the same, but for rounding: which is no certainty."""
+    return of.low is not None and of.high is not None and of.high - of.low < _ROUNDING
+
+
+def span_coverage(n_units: int) -> float:
+    """How often so many units, drawn from any continuous distribution, have its median between the least and the greatest.
+
+    Both lie on one side of it with probability 2 / 2**n. An interval of resamples stays within them.
+    """
+    return 1 - 2.0 ** (1 - n_units)
 
 
 def share(part: Floats, whole: Floats) -> Floats:

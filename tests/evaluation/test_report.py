@@ -17,11 +17,14 @@ from segsvc.evaluation.evaluating import metrics_document
 from segsvc.evaluation.pictures import BadExample, bad_examples
 from segsvc.evaluation.report import render_evaluation, sentence
 from segsvc.metrics_document import EvaluatedData, EvaluatedModel, FailedImage, MetricsDocument, SeenInTraining
+from segsvc.quality.average_precision import detection_tally
 from segsvc.quality.figures import Confusion, Curve, Figure, FoundAt
+from segsvc.quality.found import ScoredShape, found_tally
+from segsvc.quality.matching import Shape
 from segsvc.readers import ReadLimits
 from segsvc.stores import store_of
 from segsvc.types import Box, Candidate, CandidateKind
-from tests.evaluation.test_figures import instance, labelled, semantic
+from tests.evaluation.test_figures import instance, labelled, reference, semantic
 
 NASTY = "<script>alert(1)</script>"
 DATA = EvaluatedData(place="file:///set", layout="mask_folder", split="test", images=10, exclusive=True)
@@ -153,3 +156,44 @@ def test_an_interval_without_width_is_not_taken_for_certainty() -> None:
     said = next(note for note in sure.notes if note.startswith("An interval from 1 to 1"))
     assert "nothing went wrong in 40 images" in said
     assert "up to 8.8 % could" in said  # 1 - 0.025 ** (1 / 40)
+    wrong = document([labelled(n, 0.1) for n in range(40)], Task.CLASSIFICATION, ("thing", "other"))
+    assert ("An interval from 0 to 0 only says that nothing went right in 40 images: in others like these up to 8.8 % "
+            "could.") in wrong.notes
+
+
+def test_an_interval_of_what_one_unit_alone_holds_is_said_to_know_nothing_of_others() -> None:
+    empty = replace(instance(0, right=True), boxes=detection_tally(
+        [], np.zeros(0), np.zeros(0, np.int64), [], np.zeros(0, np.int64), np.zeros(0, np.bool_), n_classes=1),
+        found=found_tally([], [], []))
+    alone = found_tally([ScoredShape(0, 0.9, Shape(Box(0, 0, 40, 40)))],
+                        [(0, Shape(Box(0, 0, 40, 40))), (0, Shape(Box(80, 80, 90, 90)))], [])
+    others = [replace(empty, ref=reference(number)) for number in range(1, 10)]
+    said = document([replace(empty, found=alone), *others], Task.INSTANCE)
+    assert (said.figures["object_recall"].value, said.figures["object_recall"].low) == (0.5, 0.5)
+    assert any(note.startswith("Objects found: the interval has no width, as every resample gave the same. That is so where "
+                               "one image alone holds what is counted") for note in said.notes)
+
+
+def test_intervals_of_few_groups_are_said_to_be_too_narrow() -> None:
+    seen = [semantic(n, shift_px=n % 4, group=f"street {n % 3}") for n in range(12)]
+    few = document(seen, Task.SEMANTIC)
+    assert ("Intervals by 3 groups are too narrow: they lie within what these span, and so few span the middle of others "
+            "like them in 75 % of cases at best, not in 95 %.") in few.notes
+    assert sentence(few).endswith("other groups like these would give figures farther apart.")
+    enough = document([semantic(n, shift_px=n % 4) for n in range(6)], Task.SEMANTIC)
+    assert not any("too narrow" in note for note in enough.notes)
+
+
+def test_intervals_without_width_are_named_where_they_are_of_a_class_or_a_slice() -> None:
+    seen = [instance(n, right=n % 2 > 0 if n > 7 else True) for n in range(16)]
+    wet = [replace(each.ref, meta={"weather": "wet" if n > 7 else "dry"}) for n, each in enumerate(seen)]
+    sliced = document([replace(each, ref=ref) for each, ref in zip(seen, wet, strict=True)], Task.INSTANCE)
+    assert ("Intervals without width, as for weather dry, say that every resample gave the same, not that a figure is "
+            "sure.") in sliced.notes
+    assert "same, which does not make a figure sure" in plain(render_evaluation(sliced))
+    seen = [semantic(n, shift_px=n % 4, weather="wet" if n > 7 else "dry") for n in range(12)]
+    assert "Slices of so few images have intervals that are too narrow, or none: weather wet (4)." in (
+        document(seen, Task.SEMANTIC).notes)
+    labels = [labelled(n, 0.4 + n / 20) for n in range(12)]
+    assert any(note.startswith("Intervals without width, as for cat, dog, say")
+               for note in document(labels, Task.CLASSIFICATION, ("cat", "dog")).notes)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from segsvc.quality.bootstrap import Resamples, figure, mean_of_defined, share
+from segsvc.quality.bootstrap import Resamples, figure, has_no_width, mean_of_defined, share, span_coverage
 
 
 def test_the_first_total_is_the_samples_own_and_the_others_are_of_whole_units() -> None:
@@ -37,6 +37,21 @@ def test_one_unit_gives_no_interval() -> None:
     assert drawn.n == 0
     found = figure(share(drawn.totals(np.array([1, 1])), drawn.totals(np.array([2, 2]))))
     assert (found.value, found.low, found.high) == (0.5, None, None)
+
+
+def test_few_units_span_the_median_of_their_kind_as_seldom_as_is_said() -> None:
+    random = np.random.default_rng(4)
+    for n_units in (2, 3, 5):
+        drawn = random.exponential(size=(4000, n_units))
+        covered = (drawn.min(axis=1) < math.log(2)) & (drawn.max(axis=1) > math.log(2))
+        assert abs(covered.mean() - span_coverage(n_units)) < 0.03
+
+
+def test_an_interval_has_no_width_where_one_unit_holds_all_that_is_counted() -> None:
+    drawn = Resamples(list("abcdefgh"), n=200, seed=0)
+    found, all_of_them = np.array([0, 0, 7, 0, 0, 0, 0, 0]), np.array([0, 0, 10, 0, 0, 0, 0, 0])
+    assert has_no_width(figure(share(drawn.totals(found), drawn.totals(all_of_them))))
+    assert not has_no_width(figure(share(drawn.totals(found), drawn.totals(np.ones(8, np.int64)))))
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
