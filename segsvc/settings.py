@@ -71,6 +71,50 @@ class RaySettings(BaseModel):
         default={}, description="Ray's runtime_env for the workers, as JSON; ours is merged with it")
 
 
+class ServeSettings(BaseModel):
+    """How `segsvc serve` meets browsers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hosts: tuple[str, ...] = Field(
+        default=(), description="names that the server is called by, beside localhost and addresses in numbers")
+    secure_cookies: bool = Field(default=False, description="browsers send the session by https alone: behind such a proxy")
+    pictures_limit_bytes: Annotated[int, Field(ge=0)] = Field(
+        default=4 * 1024**3, description="how much disk the pictures for view may take; those used longest ago go first")
+
+
+class RecordSettings(BaseModel):
+    """How the ledger keeps the record of decisions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    anchors: str | None = Field(
+        default=None, description="file or s3://bucket/prefix in which the chain's head is noted; by default anchors.jsonl "
+                                  "beside the ledger")
+    anchor_every: Annotated[int, Field(ge=1)] = Field(default=100, description="decisions from one anchor to the next")
+    anchor_minutes: Annotated[float, Field(gt=0)] = Field(default=5.0, description="or minutes, whichever comes first")
+    idle_cap_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="the most seconds that one decision counts as work: who takes longer was away")
+    bundled_sqlite: bool = Field(
+        default=True, description="SQLite from the package pysqlite3, where it is there, and not Python's own")
+
+
+class ReviewSettings(BaseModel):
+    """How a run is reviewed that comes into the ledger and is told nothing else (`segsvc.ledger.records.ReviewPolicy`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    readers: Annotated[int, Field(ge=1, le=2)] = Field(default=1, description="people who read each candidate")
+    blind: bool = Field(default=False, description="scores and others' verdicts are hidden until one has decided")
+    audit_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.01, description="of what rules decided, so much is reviewed too")
+    gold_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        default=0.02, description="of what is given out, so much has a known answer, where there are such candidates")
+    seed: int = Field(default=0, description="of the audit sample and of the random order")
+    lease_s: Annotated[int, Field(ge=10, le=86_400)] = Field(
+        default=300, description="candidates given to one are given to others after so long without a sign of life")
+
+
 def _user_data(folder: str) -> Path:
     return Path(platformdirs.user_data_dir("segsvc")) / folder
 
@@ -101,6 +145,11 @@ class Settings(BaseSettings):
     gpu_lanes: Annotated[int, Field(ge=1)] = Field(
         default=8, description="images that are read, decoded and merged at once beside a GPU")
     ray: RaySettings = Field(default=RaySettings(), description="what workers take of a Ray cluster")
+    serve: ServeSettings = Field(default=ServeSettings(), description="how `segsvc serve` meets browsers")
+
+    ledger: str = Field(default="./segsvc-data", description="folder or postgresql:// URL of the ledger")
+    record: RecordSettings = Field(default=RecordSettings(), description="how the ledger keeps the record of decisions")
+    review: ReviewSettings = Field(default=ReviewSettings(), description="how runs are reviewed")
 
     def s3_of(self, bucket: str) -> S3Settings:
         """How that bucket is reached."""

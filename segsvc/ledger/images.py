@@ -1,0 +1,19 @@
+"""The images of the ledger: those that its candidates are in."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from segsvc.ledger.errors import Unknown
+from segsvc.ledger.opening import Ledger
+from segsvc.ledger.records import ImageRecord
+from segsvc.ledger.tables import IMAGES
+
+
+def find(ledger: Ledger, image_id: str) -> ImageRecord:
+    """The image of that id. Raises Unknown."""
+    with ledger.read() as conn:
+        row = conn.execute(select(IMAGES).where(IMAGES.c.image_id == image_id)).mappings().one_or_none()
+    if row is None:
+        raise Unknown(f"image: expected one with candidates in the ledger, got {image_id!r}")
+    return ImageRecord(row["image_id"], row["uri"], row["version"], row["width_px"], row["height_px"], row["frames"])

@@ -1,0 +1,296 @@
+"""A run's review band and audit sample into the ledger: part by part, and the same however often it is done.
+
+First rows are added in the run's order, a few thousand a transaction; then what is sorted otherwise (ids, lanes of the
+queue) is made of them by sorted statements. So a million candidates are written once, not a page for each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from segsvc.documents import RunDocument, RunState
+from segsvc.errors import ConfigError
+from segsvc.ledger import lanes
+from segsvc.ledger.bulk import insert_rows
+from segsvc.ledger.candidates import chunks, decision_rows
+from segsvc.ledger.opening import Ledger
+from segsvc.ledger.records import Decider, ReviewPolicy, RunRecord, Verdict
+from segsvc.ledger.runs import find, policy_columns, policy_of
+from segsvc.ledger.selecting import Selected, select_part
+from segsvc.ledger.standing import stand, tallies
+from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, RUNS, TALLIES
+from segsvc.ledger.writer import Writing
+from segsvc.operating_point import OperatingPoint
+from segsvc.results import RunFolder
+from segsvc.settings import settings
+from segsvc.stores import store_of
+from segsvc.summary import left_document
+from segsvc.types import Band
+from segsvc.views import OpenRun
+
+_ROWS_AT_ONCE = 5000
+_SAYS_EVERY = 100_000
+_CANDIDATE = ("number candidate_id image_no class_no frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge "
+              "score").split()
+_ENTRY = ("run_no candidate_no class_no band audit gold gold_at gold_by probability distance shuffle import_no read_by "
+          "outcome").split()
+_IMAGE = "number image_id uri version width_px height_px frames".split()
+_KEPT = ("gold", "gold_at", "gold_by", "read_by", "outcome")  # of an entry that is imported again
+
+
+@dataclass(slots=True)
+class _Import:
+    """An import under way: the run's number, which import of it this is, and what is known of it so far."""
+
+    run_no: int
+    import_no: int
+    run: OpenRun
+    point: OperatingPoint | None
+    policy: ReviewPolicy
+    class_numbers: dict[str, int] = field(default_factory=dict)
+    decided: Counter[Band] = field(default_factory=Counter)
+    review: int = 0
+    audit: int = 0
+
+
+def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
+               say: Callable[[str], None] = lambda text: None) -> RunRecord:
+    """Takes the run in OUT into the ledger, or what changed of it since; the run as it stands there.
+
+    policy: how it is reviewed; None: as it was, or as the settings say. After `segsvc band` candidates that are newly in
+    review are added; those that are no more are taken out, unless somebody decided of them. Raises ConfigError for a run
+    that is not finished.
+    """
+    folder = RunFolder(store_of(out).folder(out))
+    run, document = OpenRun(folder), left_document(folder)
+    if document is None or document.state is not RunState.SUCCEEDED:
+        state = document.state.value if document is not None else "without run.json"
+        raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
+                          "again.")
+    point = run.operating_point
+    begun = ledger.write(lambda writing: _begin(writing, document, run, point, policy))
+    if begun is None:
+        say("the ledger holds this run already, as it stands")
+        return find(ledger, document.id)
+    told = 0
+    for images, candidates in run.parts(point):
+        selected = select_part(candidates, point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
+        begun.decided.update(selected.decided)
+        for images_some, rows in _rows(images, selected):
+            ledger.write(lambda writing, i=images_some, r=rows: _add(writing.conn, begun, i, r))  # type: ignore[misc]
+        begun.audit += int(selected.audit.sum())
+        begun.review += len(selected.audit) - int(selected.audit.sum())
+        if begun.review + begun.audit - told >= _SAYS_EVERY:
+            told = begun.review + begun.audit
+            say(f"{told} candidates are in the ledger")
+    key = import_key(document, point, begun.policy)
+    ledger.write(lambda writing: _index(writing.conn))
+    ledger.write(lambda writing: _finish(writing, begun, document, key))
+    return find(ledger, document.id)
+
+
+def import_key(document: RunDocument, point: OperatingPoint | None, policy: ReviewPolicy) -> str:
+    """What tells a run as it stands from the same run at another time, or reviewed otherwise."""
+    said = [document.id, document.attempt, str(document.finished_at), document.images.model_dump(), point_digest(point),
+            astuple(policy)]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+def point_digest(point: OperatingPoint | None) -> str | None:
+    """The digest of an operating point: of all that it says, whenever it was put in force."""
+    if point is None:
+        return None
+    return hashlib.sha256(point.model_copy(update={"set_at": None}).to_json().encode()).hexdigest()
+
+
+def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: OperatingPoint | None,
+           policy: ReviewPolicy | None) -> _Import | None:
+    """The import, with its row; None where the ledger holds the run as it stands."""
+    conn = writing.conn
+    row = conn.execute(select(RUNS).where(RUNS.c.run_id == document.id)).mappings().one_or_none()
+    if policy is None:
+        policy = policy_of(row) if row is not None else ReviewPolicy(**settings().review.model_dump())
+    if row is not None and row["import_key"] == import_key(document, point, policy):
+        return None
+    spec = document.spec
+    columns = {"out": document.out, "input": spec.input, "model": spec.model, "model_digest": spec.model_digest,
+               "point_digest": point_digest(point), "point_wording": document.operating_point_wording, "import_key": None}
+    if row is None:
+        number = (conn.execute(select(func.max(RUNS.c.number))).scalar() or 0) + 1
+        conn.execute(insert(RUNS).values(
+            number=number, run_id=document.id, class_names="[]", imports=1, review=0, audit=0, accepted=0, rejected=0,
+            **policy_columns(policy), **columns))
+        imports = 1
+    else:
+        number, imports = row["number"], row["imports"] + 1
+        conn.execute(update(RUNS).where(RUNS.c.number == number).values(imports=imports, import_key=None))
+    _index(conn)  # what an import that was cut off has left
+    return _Import(number, imports, run, point, policy)
+
+
+def _rows(images: pa.Table, selected: Selected) -> Iterator[tuple[Mapping[str, Mapping[str, Any]], list[tuple[Any, ...]]]]:
+    """The selected candidates, some at a time, each with its audit, distance and shuffle; and the images by id."""
+    table = selected.candidates
+    if table.num_rows == 0:
+        return
+    names = "image_id width_px height_px frames image_uri image_version".split()
+    by_id = {row["image_id"]: row for row in images.select(names).to_pylist()}
+    columns = ("candidate_id image_id class_name frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge score band "
+               "probability").split()
+    for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+        some = table.slice(start, _ROWS_AT_ONCE)
+        stop = start + some.num_rows
+        yield by_id, list(zip(*(some[name].to_pylist() for name in columns), selected.audit[start:stop].tolist(),
+                              selected.distance[start:stop].tolist(), selected.shuffle[start:stop].tolist(), strict=True))
+
+
+def _add(conn: Connection, begun: _Import, images: Mapping[str, Mapping[str, Any]], rows: list[tuple[Any, ...]]) -> None:
+    """Adds candidates that are not there yet, and their entries in the run."""
+    known = _numbers_of(conn, [row[0] for row in rows])
+    image_numbers = _image_numbers(conn, images, list(dict.fromkeys(row[1] for row in rows)))
+    for name in dict.fromkeys(row[2] for row in rows):
+        if name not in begun.class_numbers:
+            begun.class_numbers[name] = _class_number(conn, name)
+    number = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
+    new, entries = [], []
+    for row in rows:
+        (candidate_id, image_id, class_name, *content, band, probability, audit, distance, shuffle) = row
+        class_no, there = begun.class_numbers[class_name], known.get(candidate_id)
+        if there is None:
+            number += 1
+            there = known[candidate_id] = number
+            new.append((number, candidate_id, image_numbers[image_id], class_no, *content))
+        entries.append([begun.run_no, there, class_no, band, audit, None, None, None, probability, distance, shuffle,
+                        begun.import_no, lanes.NOBODY, None])
+    insert_rows(conn, CANDIDATES, _CANDIDATE, new)
+    if begun.import_no > 1:
+        _keep_reviewed(conn, begun.run_no, entries)
+    insert_rows(conn, ENTRIES, _ENTRY, entries)
+
+
+def _keep_reviewed(conn: Connection, run_no: int, entries: list[list[Any]]) -> None:
+    """Puts into new entries what was reviewed of those that they take the place of, which are removed."""
+    places = [_ENTRY.index(name) for name in _KEPT]
+    by_number = {entry[1]: entry for entry in entries}
+    for some in chunks(sorted(by_number)):
+        own = (ENTRIES.c.run_no == run_no) & ENTRIES.c.candidate_no.in_(some)
+        for row in conn.execute(select(ENTRIES).where(own)).mappings():
+            for name, place in zip(_KEPT, places, strict=True):
+                by_number[row["candidate_no"]][place] = row[name]
+        conn.execute(delete(ENTRIES).where(own))
+
+
+def _numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> dict[str, int]:
+    """The numbers of those candidates that are there."""
+    found: dict[str, int] = {}
+    if conn.execute(select(IDS.c.candidate_no).limit(1)).scalar() is None:
+        return found
+    for start in range(0, len(candidate_ids), 500):
+        found.update((row[0], row[1]) for row in conn.execute(
+            select(IDS.c.candidate_id, IDS.c.candidate_no).where(IDS.c.candidate_id.in_(candidate_ids[start:start + 500]))))
+    return found
+
+
+def _image_numbers(conn: Connection, images: Mapping[str, Mapping[str, Any]], image_ids: list[str]) -> dict[str, int]:
+    """The numbers of these images, which are added where they are not there yet."""
+    found: dict[str, int] = {}
+    for start in range(0, len(image_ids), 500):
+        found.update((row[0], row[1]) for row in conn.execute(
+            select(IMAGES.c.image_id, IMAGES.c.number).where(IMAGES.c.image_id.in_(image_ids[start:start + 500]))))
+    number = conn.execute(select(func.max(IMAGES.c.number))).scalar() or 0
+    new = []
+    for image_id in image_ids:
+        if image_id not in found:
+            number += 1
+            found[image_id] = number
+            row = images[image_id]
+            new.append((number, image_id, row["image_uri"], row["image_version"], row["width_px"], row["height_px"],
+                        row["frames"]))
+    insert_rows(conn, IMAGES, _IMAGE, new)
+    return found
+
+
+def _class_number(conn: Connection, name: str) -> int:
+    number: int | None = conn.execute(select(CLASSES.c.number).where(CLASSES.c.name == name)).scalar()
+    if number is None:
+        number = (conn.execute(select(func.max(CLASSES.c.number))).scalar() or 0) + 1
+        conn.execute(insert(CLASSES).values(number=number, name=name))
+    return number
+
+
+def _index(conn: Connection) -> None:
+    """Fills the way from ids to numbers with the candidates that came since it was filled last, sorted."""
+    done = conn.execute(select(func.max(IDS.c.candidate_no))).scalar() or 0
+    new = select(CANDIDATES.c.candidate_id, CANDIDATES.c.number).where(CANDIDATES.c.number > done)
+    conn.execute(insert(IDS).from_select(["candidate_id", "candidate_no"], new.order_by(CANDIDATES.c.candidate_id)))
+
+
+def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -> None:
+    """Takes out what is no more in review, notes what rules decided, and makes queue and tallies anew."""
+    conn, run_no = writing.conn, begun.run_no
+    if begun.import_no > 1:
+        decided = exists().where(DECISIONS.c.candidate_no == ENTRIES.c.candidate_no)
+        conn.execute(delete(ENTRIES).where(ENTRIES.c.run_no == run_no, ENTRIES.c.import_no < begun.import_no,
+                                           ENTRIES.c.gold.is_(None), ~decided))
+    _note_rules(writing, begun)
+    _count_again(conn, begun)
+    lanes.build(conn, run_no)
+    classes = conn.execute(select(CLASSES.c.number, CLASSES.c.name)).all()
+    here = sorted(name for number, name in classes if conn.execute(select(ENTRIES.c.candidate_no).where(
+        ENTRIES.c.run_no == run_no, ENTRIES.c.class_no == number).limit(1)).scalar() is not None)
+    conn.execute(update(RUNS).where(RUNS.c.number == run_no).values(
+        out=document.out, point_digest=point_digest(begun.point), point_wording=document.operating_point_wording,
+        class_names=json.dumps(here, ensure_ascii=False), imported_at=writing.now, import_key=key, review=begun.review,
+        audit=begun.audit, accepted=begun.decided[Band.ACCEPTED], rejected=begun.decided[Band.REJECTED],
+        **policy_columns(begun.policy)))
+
+
+def _note_rules(writing: Writing, begun: _Import) -> None:
+    """A decision for all candidates of a band that the operating point decided, where the last one says otherwise."""
+    digest, spec = point_digest(begun.point), begun.run.spec
+    for band, verdict in ((Band.ACCEPTED, Verdict.ACCEPTED), (Band.REJECTED, Verdict.REJECTED)):
+        said = writing.conn.execute(select(DECISIONS.c.point_digest, DECISIONS.c.n_candidates).where(
+            DECISIONS.c.run_no == begun.run_no, DECISIONS.c.decider == Decider.RULE.value,
+            DECISIONS.c.verdict == verdict.value).order_by(DECISIONS.c.number.desc()).limit(1)).one_or_none()
+        count = begun.decided[band]
+        if (said is None and count == 0) or (said is not None and tuple(said) == (digest, count)):
+            continue
+        writing.add_decision({
+            "decider": Decider.RULE.value, "run_no": begun.run_no, "candidate_no": None, "candidate_id": None,
+            "verdict": verdict.value, "user_id": None, "reader": "", "shown_at": None, "worked_us": None,
+            "worked_until": writing.now, "note": "", "text": None, "mask_rle": None, "x0": None, "y0": None, "x1": None,
+            "y1": None, "undoes": None, "request_id": None, "model_digest": spec.model_digest, "point_digest": digest,
+            "n_candidates": count})
+
+
+def _count_again(conn: Connection, begun: _Import) -> None:
+    """Makes the run's tallies out of its entries, and what stands of those that were decided by the policy of now."""
+    run_no, readers = begun.run_no, begun.policy.readers
+    count: Counter[tuple[str, int]] = Counter()
+    in_run = conn.execute(select(func.count()).select_from(ENTRIES).where(
+        ENTRIES.c.run_no == run_no, ENTRIES.c.gold.is_(None))).scalar() or 0
+    untouched = stand((), readers=readers)
+    for key, one in tallies(untouched, readers=readers, gold=None).items():
+        count[key] += one * in_run
+    decided = select(DECISIONS.c.candidate_no, ENTRIES.c.gold).join(
+        ENTRIES, (ENTRIES.c.candidate_no == DECISIONS.c.candidate_no) & (ENTRIES.c.run_no == run_no)).distinct()
+    golds = {row[0]: row[1] for row in conn.execute(decided)}
+    for some in chunks(sorted(golds)):
+        for number, rows in decision_rows(conn, some).items():
+            standing, gold = stand(rows, readers=readers), golds[number]
+            count.update(tallies(standing, readers=readers, gold=gold))
+            if gold is None:
+                count.subtract(tallies(untouched, readers=readers, gold=None))
+            conn.execute(update(ENTRIES).where(ENTRIES.c.run_no == run_no, ENTRIES.c.candidate_no == number).values(
+                read_by=standing.read_by, outcome=standing.outcome_verdict))
+    conn.execute(delete(TALLIES).where(TALLIES.c.run_no == run_no))
+    insert_rows(conn, TALLIES, ["run_no", "name", "user_id", "count"],
+                [(run_no, name, user_id, number) for (name, user_id), number in sorted(count.items())])

@@ -1,0 +1,80 @@
+"""The runs of the ledger."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, select
+
+from segsvc.ledger.errors import Unknown
+from segsvc.ledger.opening import Ledger
+from segsvc.ledger.records import ReviewPolicy, RunRecord
+from segsvc.ledger.tables import CLASSES, ENTRIES, RUNS, as_time
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A run and its number in the ledger."""
+
+    number: int
+    record: RunRecord
+
+
+def all_runs(ledger: Ledger) -> list[RunRecord]:
+    """The runs whose import is through, the newest first."""
+    with ledger.read() as conn:
+        rows = conn.execute(select(RUNS).where(RUNS.c.imported_at.is_not(None)).order_by(RUNS.c.number.desc())).mappings()
+        return [_run(row).record for row in rows]
+
+
+def find(ledger: Ledger, run_id: str) -> RunRecord:
+    """The run of that id. Raises Unknown."""
+    with ledger.read() as conn:
+        return run_row(conn, run_id).record
+
+
+def run_row(conn: Connection, run_id: str) -> RunRow:
+    """The run of that id. Raises Unknown with the newest ones."""
+    row = conn.execute(select(RUNS).where(RUNS.c.run_id == run_id)).mappings().one_or_none()
+    if row is None or row["imported_at"] is None:
+        newest = list(conn.execute(select(RUNS.c.run_id).where(RUNS.c.imported_at.is_not(None)).order_by(
+            RUNS.c.number.desc()).limit(5)).scalars())
+        raise Unknown(f"run: expected one of the ledger ({', '.join(newest) or 'it has none'}), got {run_id!r}")
+    return _run(row)
+
+
+def runs_of(conn: Connection, candidate_no: int) -> list[RunRow]:
+    """The runs that a candidate is in, the newest first."""
+    # by the primary key of each run, of which there are few: entries have no way from the candidate
+    numbers = select(RUNS.c.number).where(RUNS.c.imported_at.is_not(None))
+    rows = conn.execute(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).where(
+        ENTRIES.c.run_no.in_(numbers), ENTRIES.c.candidate_no == candidate_no).order_by(RUNS.c.number.desc())).mappings()
+    return [_run(row) for row in rows]
+
+
+def class_number(conn: Connection, name: str) -> int | None:
+    """The number of a class; None where no candidate has it."""
+    number: int | None = conn.execute(select(CLASSES.c.number).where(CLASSES.c.name == name)).scalar()
+    return number
+
+
+def policy_of(row: RowMapping) -> ReviewPolicy:
+    """The policy in a row of runs."""
+    return ReviewPolicy(row["readers"], bool(row["blind"]), row["audit_share"], row["gold_share"], row["seed"],
+                        row["lease_s"])
+
+
+def policy_columns(policy: ReviewPolicy) -> dict[str, Any]:
+    """The policy as columns of runs."""
+    return {"readers": policy.readers, "blind": policy.blind, "audit_share": policy.audit_share,
+            "gold_share": policy.gold_share, "seed": policy.seed, "lease_s": policy.lease_s}
+
+
+def _run(row: RowMapping) -> RunRow:
+    return RunRow(row["number"], RunRecord(
+        run_id=row["run_id"], out=row["out"], input=row["input"], model=row["model"], model_digest=row["model_digest"],
+        point_digest=row["point_digest"], point_wording=row["point_wording"],
+        class_names=tuple(json.loads(row["class_names"])), policy=policy_of(row), imported_at=as_time(row["imported_at"]),
+        review=row["review"], audit=row["audit"], accepted=row["accepted"], rejected=row["rejected"]))

@@ -1,0 +1,130 @@
+"""The ledger's tables. Times are microseconds since 1970 in UTC, so that both databases keep the same.
+
+Migrations make them (`segsvc.ledger.migrations`); a test holds both equal.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, Text, UniqueConstraint
+from sqlalchemy.types import TypeEngine
+
+METADATA = MetaData()
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_US = timedelta(microseconds=1)
+_BIG = BigInteger().with_variant(Integer, "sqlite")
+
+
+def as_us(when: datetime) -> int:
+    """A time as it is stored."""
+    return (when - _EPOCH) // _ONE_US
+
+
+def as_time(us: int) -> datetime:
+    """A stored time."""
+    return _EPOCH + us * _ONE_US
+
+
+def _number(name: str, *, optional: bool = False, key: bool = False) -> Column[int]:
+    return Column(name, _BIG, nullable=optional, primary_key=key, autoincrement=False)
+
+
+def _text(name: str, *, optional: bool = False, key: bool = False) -> Column[str]:
+    return Column(name, Text(), nullable=optional, primary_key=key)
+
+
+def _of(name: str, kind: TypeEngine[bool] | TypeEngine[float], *, optional: bool = False) -> Column[bool] | Column[float]:
+    return Column(name, kind, nullable=optional)
+
+
+RUNS = Table(
+    "runs", METADATA,
+    _number("number", key=True), _text("run_id"), _text("out"), _text("input"), _text("model"), _text("model_digest"),
+    _text("point_digest", optional=True), _text("point_wording"), _text("class_names"),  # a JSON list
+    _number("readers"), _of("blind", Boolean()), _of("audit_share", Float(53)), _of("gold_share", Float(53)),
+    _number("seed"), _number("lease_s"), _number("imported_at", optional=True),  # null until all of it is here
+    _text("import_key", optional=True),  # of what was imported last, null while an import is under way
+    _number("imports"),  # how often an import was begun
+    _number("review"), _number("audit"), _number("accepted"), _number("rejected"),
+    UniqueConstraint("run_id", name="runs_run_id"))
+
+IMAGES = Table(
+    "images", METADATA,
+    _number("number", key=True), _text("image_id"), _text("uri"), _text("version"), _number("width_px"),
+    _number("height_px"), _number("frames"), UniqueConstraint("image_id", name="images_image_id"))
+
+CLASSES = Table(
+    "classes", METADATA, _number("number", key=True), _text("name"), UniqueConstraint("name", name="classes_name"))
+
+# What a candidate is; whatever runs it is in.
+CANDIDATES = Table(
+    "candidates", METADATA,
+    _number("number", key=True), _text("candidate_id"), _number("image_no"), _number("class_no"), _number("frame"),
+    _text("kind"), _number("x0"), _number("y0"), _number("x1"), _number("y1"), _number("area_px"),
+    _text("mask_rle", optional=True), _text("text", optional=True), _of("touches_edge", Boolean()),
+    _of("score", Float(53)))
+
+# The way from a candidate's id to its number: filled in sorted order once an import is through, so that a million random
+# ids do not go through the disk one page each.
+IDS = Table(
+    "ids", METADATA, _text("candidate_id", key=True), _number("candidate_no"), sqlite_with_rowid=False)
+
+# A candidate in a run: why it is here, and where its review stands.
+ENTRIES = Table(
+    "entries", METADATA,
+    _number("run_no", key=True), _number("candidate_no", key=True), _number("class_no"), _text("band"),
+    _of("audit", Boolean()), _text("gold", optional=True), _number("gold_at", optional=True),
+    _text("gold_by", optional=True),
+    _of("probability", Float(53), optional=True), _number("distance"), _number("shuffle"), _number("import_no"),
+    _text("read_by"), _text("outcome", optional=True),
+    Index("entries_band", "run_no", "band", "candidate_no"),
+    Index("entries_class", "run_no", "class_no", "band", "candidate_no"), sqlite_with_rowid=False)
+
+# What is still to be read, in every order in which it is given out (a lane each). `read_by`: who read it already.
+QUEUE = Table(
+    "queue", METADATA,
+    _number("run_no", key=True), _number("lane", key=True), _text("read_by", key=True), _number("place", key=True),
+    _number("candidate_no", key=True), sqlite_with_rowid=False)
+
+LEASES = Table(
+    "leases", METADATA,
+    _number("run_no", key=True), _number("candidate_no", key=True), _number("user_id"), _number("until"),
+    Index("leases_until", "until"))
+
+DECISIONS = Table(
+    "decisions", METADATA,
+    _number("number", key=True), _text("decision_id"), _text("decider"), _number("run_no"),
+    _number("candidate_no", optional=True), _text("candidate_id", optional=True), _text("verdict"),
+    _number("user_id", optional=True), _text("reader"), _number("shown_at", optional=True), _number("decided_at"),
+    _number("worked_us", optional=True), _number("worked_until"), _text("note"), _text("text", optional=True),
+    _text("mask_rle", optional=True),
+    _number("x0", optional=True), _number("y0", optional=True), _number("x1", optional=True), _number("y1", optional=True),
+    _text("undoes", optional=True), _text("request_id", optional=True), _text("model_digest"),
+    _text("point_digest", optional=True), _number("n_candidates"), _text("row_sha256"),
+    UniqueConstraint("decision_id", name="decisions_decision_id"),
+    UniqueConstraint("user_id", "request_id", name="decisions_request"),
+    Index("decisions_candidate", "candidate_no", "number"),
+    Index("decisions_reader", "user_id", "number"),
+    Index("decisions_mine", "user_id", "run_no", "number"),
+    Index("decisions_run", "run_no", "number"))
+
+BATCHES = Table(
+    "batches", METADATA,
+    _number("number", key=True), _number("first"), _number("last"), _number("sealed_at"), _text("head"))
+
+# Counts that pages show, kept as decisions come, so that no request counts rows. user_id 0 where it is nobody's own.
+TALLIES = Table(
+    "tallies", METADATA,
+    _number("run_no", key=True), _text("name", key=True), _number("user_id", key=True), _number("count"),
+    sqlite_with_rowid=False)
+
+USERS = Table(
+    "users", METADATA,
+    _number("user_id", key=True), _text("name"), _text("role"), _text("password_hash"), _number("created_at"),
+    _number("disabled_at", optional=True), UniqueConstraint("name", name="users_name"))
+
+TOKENS = Table(
+    "tokens", METADATA,
+    _text("sha256", key=True), _number("user_id"), _text("kind"), _text("label"), _number("created_at"),
+    _number("ends_at", optional=True), Index("tokens_user", "user_id"), Index("tokens_ends_at", "ends_at"))
