@@ -56,6 +56,8 @@ def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, 
         epochs=epochs, seed=seed, domain=Domain(domain) if domain is not None else None, licence=licence,
         scale=IntensityScale(intensity) if intensity is not None else None, resume=resume,
         threads=threads or available_cores())
+    if resume and not any(path.is_file() for path in place.rglob("*")):  # what was stopped before its first round left none
+        say(f"no training at {printable_path(place)} to go on with: it begins anew")
     try:
         folder = train(request, say)
     except KeyboardInterrupt as error:

@@ -47,7 +47,9 @@ def test_a_model_is_trained_and_evaluated_and_run(segsvc: Program, data: Path, t
 
 def test_a_training_that_is_killed_goes_on_to_the_same_bytes(segsvc: Program, data: Path, tmp_path: Path) -> None:
     command = ("train", data, "--task", "classification", "--epochs", "30", *TINY, "--out")
-    assert segsvc(*command, tmp_path / "model").code == 0
+    begun = segsvc(*command, tmp_path / "model", "--resume")
+    assert begun.code == 0, begun.stderr
+    assert begun.stderr.startswith(f"no training at {tmp_path}/model to go on with: it begins anew\n")
     for stop, code in ((signal.SIGKILL, -9), (signal.SIGINT, 130)):
         killed = segsvc.start(*command, tmp_path / "again" / "model", "--resume")
         state, before = tmp_path / "again" / "model" / ".training" / "model.safetensors", None
@@ -62,7 +64,8 @@ def test_a_training_that_is_killed_goes_on_to_the_same_bytes(segsvc: Program, da
     assert (refused.code, "Go on with --resume" in refused.stderr) == (2, True)
     other = segsvc(*command, tmp_path / "again" / "model", "--resume", "--seed", "7")
     assert (other.code, "data, options or seed differ" in other.stderr) == (2, True), other.stderr
-    assert segsvc(*command, tmp_path / "again" / "model", "--resume").code == 0
+    resumed = segsvc(*command, tmp_path / "again" / "model", "--resume")
+    assert (resumed.code, "begins anew" in resumed.stderr) == (0, False), resumed.stderr
     assert digests(tmp_path / "again" / "model") == digests(tmp_path / "model")
 
 
