@@ -1,11 +1,10 @@
-/** Elements out of text: nothing that comes from outside is ever read as HTML. */
+/** Elements out of text: nothing from outside is ever read as HTML. */
 export const $ = (id) => document.getElementById(id);
 
-/** An element: attributes, those beginning with `on` listeners; children are elements or text. */
+/** An element; attributes beginning with `on` are listeners. */
 export function el(tag, attributes, ...children) {
 	const made = document.createElement(tag);
-	for (const [name, value] of Object.entries(attributes))
-		name.startsWith("on") ? made[name] = value : made.setAttribute(name, value);
+	for (const [name, value] of Object.entries(attributes)) name.startsWith("on") ? made[name] = value : made.setAttribute(name, value);
 	made.append(...children);
 	return made;
 }
@@ -19,12 +18,12 @@ export function afterPaint(then) {
 	});
 }
 
-/** A setting of this browser. */
+/** Settings of this browser. */
 export function kept(name, otherwise) {
-	try { return { ...otherwise, ...JSON.parse(localStorage.getItem(`segsvc.${name}`)) }; } catch { return otherwise; }
+	try { return { ...otherwise, ...JSON.parse(localStorage[`segsvc.${name}`] || "{}") }; } catch { return otherwise; }
 }
 export function keep(name, value) {
-	try { localStorage.setItem(`segsvc.${name}`, JSON.stringify(value)); } catch { /* a setting, no verdict */ }
+	try { localStorage[`segsvc.${name}`] = JSON.stringify(value); } catch { /* a setting, no verdict */ }
 }
 
 let fading;

@@ -2,8 +2,10 @@
 const SHARE = 0.36; // of the stage that a candidate takes at most
 const LEAST_PX = 128; // of the image that are seen at least
 const LARGEST_PX = 1600; // across a picture that is asked for
+export const DENSITY = Math.min(devicePixelRatio, 2);
+export const AT_FIRST = { zoom: 1, wide: 0, x: 0, y: 0 };
 
-/** {scale: CSS px per px; left, top: the px in the upper left corner}; `view`: zoom, wide (0 to 2), x, y. */
+/** {scale: CSS px per px; left, top: the px in the upper left corner}; wide: 0 to 2. */
 export function frame({ x0, y0, x1, y1, width_px, height_px }, { width, height }, { zoom, wide, x, y }) {
 	const whole = Math.min(width / width_px, height / height_px);
 	const near = Math.max(whole, Math.min(width * SHARE / (x1 - x0), height * SHARE / (y1 - y0), Math.min(width, height) / LEAST_PX));
@@ -14,14 +16,11 @@ export function frame({ x0, y0, x1, y1, width_px, height_px }, { width, height }
 }
 
 /** What is seen of the image, in whole px, and how wide to ask for it. */
-export function region({ width_px, height_px }, size, { scale, left, top }, density) {
+export function region({ width_px, height_px }, size, { scale, left, top }) {
 	const x0 = Math.max(0, Math.floor(left)), x1 = Math.min(width_px, Math.ceil(left + size.width / scale));
 	const y0 = Math.max(0, Math.floor(top)), y1 = Math.min(height_px, Math.ceil(top + size.height / scale));
-	return { x0, y0, x1, y1, width: Math.max(1, Math.min(x1 - x0, Math.ceil((x1 - x0) * scale * density), LARGEST_PX)) };
+	return { x0, y0, x1, y1, width: Math.max(1, Math.min(x1 - x0, Math.ceil((x1 - x0) * scale * DENSITY), LARGEST_PX)) };
 }
-
-/** The whole image, small. */
-export const thumbnail = ({ width_px, height_px }) => ({ x0: 0, y0: 0, x1: width_px, y1: height_px, width: Math.min(256, width_px) });
 
 export const regionUrl = ({ image_id, frame }, at) =>
 	`/v1/images/${encodeURIComponent(image_id)}/region.jpg?${new URLSearchParams({ ...at, frame })}`;

@@ -1,11 +1,9 @@
 /** Pointers on the stage: a mouse pans, its wheel zooms; one finger swipes a verdict, two pan and zoom. */
-const FAR_PX = 70;
 
 /** Calls swiped("accepted") to the right, "rejected" to the left, "unsure" up. */
 export function listen(stage, swiped) {
 	const { element } = stage, down = new Map();
 	let start;
-
 	const middle = () => {
 		const [a, b = a] = [...down.values()];
 		return [(a[0] + b[0]) / 2, (a[1] + b[1]) / 2, Math.hypot(a[0] - b[0], a[1] - b[1])];
@@ -13,16 +11,15 @@ export function listen(stage, swiped) {
 	const follow = (x, y) => {
 		element.style.setProperty("--x", `${x}px`);
 		element.style.setProperty("--y", `${y}px`);
-		element.dataset.swipe = Math.max(Math.abs(x), -y) < FAR_PX ? "" : Math.abs(x) < -y ? "unsure" : x > 0 ? "accepted" : "rejected";
+		element.dataset.swipe = Math.max(Math.abs(x), -y) < 70 ? "" : Math.abs(x) < -y ? "unsure" : x > 0 ? "accepted" : "rejected";
 	};
 	const zoom = (factor, x, y) => {
 		const place = element.getBoundingClientRect();
 		stage.zoom(factor, x - place.left, y - place.top);
 	};
-
 	element.onwheel = (event) => {
 		event.preventDefault();
-		if (stage.item) zoom(2 ** (-event.deltaY / 400), event.clientX, event.clientY);
+		stage.item && zoom(2 ** (-event.deltaY / 400), event.clientX, event.clientY);
 	};
 	element.onpointerdown = (event) => {
 		if (event.button || !stage.item) return;
@@ -33,20 +30,20 @@ export function listen(stage, swiped) {
 	};
 	element.onpointermove = (event) => {
 		if (stage.editor) return stage.editor.move(event);
-		if (!down.has(event.pointerId)) return;
+		if (!down.has(event.pointerId) || !stage.item) return;
 		const [x, y, apart] = middle();
 		down.set(event.pointerId, [event.clientX, event.clientY]);
 		const now = middle();
 		if (event.pointerType === "touch" && down.size < 2) return start && follow(now[0] - start[0], Math.min(0, now[1] - start[1]));
 		stage.pan(x - now[0], y - now[1]);
-		if (apart) zoom(now[2] / apart, ...now);
+		apart && zoom(now[2] / apart, ...now);
 	};
-	element.onpointerup = element.onpointercancel = (event) => {
+	element.onpointerup = element.onpointercancel = ({ type, pointerId }) => {
 		if (stage.editor) return stage.editor.up();
-		down.delete(event.pointerId);
-		const verdict = event.type === "pointerup" && start && element.dataset.swipe;
+		down.delete(pointerId);
+		const verdict = type === "pointerup" && start && element.dataset.swipe;
 		follow(0, 0);
 		start = null;
-		if (verdict) swiped(verdict);
+		verdict && swiped(verdict);
 	};
 }

@@ -1,7 +1,7 @@
 /** Many of one class at once: all are accepted but those that were clicked. */
 import { $, el } from "./dom.js";
 import { blank, drawMark, drawPictures } from "./drawing.js";
-import { frame, region, regionUrl } from "./frame.js";
+import { AT_FIRST, frame, region, regionUrl } from "./frame.js";
 import { picture } from "./pictures.js";
 
 const SIZE = { width: 160, height: 160 };
@@ -18,9 +18,9 @@ export class Grid {
 	}
 
 	#cell(item) {
-		const canvas = el("canvas", {}), at = frame(item, SIZE, { zoom: 1, wide: 0, x: 0, y: 0 }), part = region(item, SIZE, at, 2);
+		const canvas = el("canvas", {}), at = frame(item, SIZE, AT_FIRST), part = region(item, SIZE, at);
 		picture(regionUrl(item, part)).ready.then(({ bitmap }) => {
-			const pen = blank(canvas, SIZE, 2);
+			const pen = blank(canvas, SIZE);
 			if (bitmap) drawPictures(pen, [{ bitmap, at: part }], at);
 			drawMark(pen, item, this.number(item), at, 0.35);
 		});

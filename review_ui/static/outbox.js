@@ -1,7 +1,7 @@
 /**
- * Verdicts wait here until the server has them: each is an entry of its own in localStorage, written before the next
- * candidate is shown, and dropped once the server confirmed it. Its `request_id` makes sending again harmless.
- * Events: `change`; `confirmed` with {entry, decision, tag}.
+ * Verdicts wait here until the server has them: each an entry of its own in localStorage, written before the next candidate
+ * is shown and dropped once confirmed. Its `request_id` makes sending again harmless.
+ * Events: `change`; `confirmed` with {entry, decision}.
  */
 import { Refusal, call, candidate } from "./api.js";
 
@@ -10,26 +10,28 @@ const ALL = "segsvc.outbox|";
 export class Outbox extends EventTarget {
 	entries = []; // oldest first
 	trouble = null; // the refusal that keeps them waiting
+	tags = new Map(); // what was seen last of each candidate
 	#last = 0; #failures = 0; #timer; #sending;
 
 	constructor(reader) {
 		super();
 		this.prefix = `${ALL}${encodeURIComponent(reader)}|`;
 		this.#load();
-		addEventListener("storage", ({ key }) => key?.startsWith(ALL) && (this.#load(), this.#changed()));
+		addEventListener("storage", ({ key }) => key?.startsWith(ALL) && this.#load());
 		for (const back of ["online", "focus"]) addEventListener(back, () => this.send());
 	}
 
 	#load() {
 		this.entries = Object.keys(localStorage).filter((key) => key.startsWith(this.prefix))
-			.map((key) => JSON.parse(localStorage.getItem(key))).sort((a, b) => a.sequence - b.sequence);
+			.map((key) => JSON.parse(localStorage[key])).sort((a, b) => a.sequence - b.sequence);
+		this.#changed();
 	}
 	#key(entry) { return this.prefix + entry.request_id; }
 	#save(entry) { localStorage.setItem(this.#key(entry), JSON.stringify(entry)); }
 	#changed() { this.dispatchEvent(new Event("change")); }
 
 	get waiting() { return this.entries.filter((entry) => !entry.problem); }
-	/** Those that need a person: a conflict has what came `first`. */
+	/** Those that need a person; a conflict has what came `first`. */
 	get hard() { return this.entries.filter((entry) => entry.problem); }
 	find(request_id) { return this.entries.find((entry) => entry.request_id === request_id); }
 
@@ -39,10 +41,13 @@ export class Outbox extends EventTarget {
 		return [...new Set(keys.map((key) => decodeURIComponent(key.split("|")[1])))];
 	}
 
-	/** Takes {run, candidate_id, class_name, tag, body, undoes_request?}; throws where the browser has no room. */
+	/** A verdict builds on what was seen. */
+	saw({ candidate_id, tag }) { this.tags.set(candidate_id, `"${tag}"`); }
+
+	/** Takes {run, candidate_id, class_name, body, undoes_request?}; throws where the browser has no room. */
 	add(entry) {
 		this.#last = Math.max(this.#last + 1, Date.now() * 1000);
-		entry = { ...entry, request_id: uuid(), sequence: this.#last };
+		entry = { ...entry, tag: this.tags.get(entry.candidate_id), request_id: uuid(), sequence: this.#last };
 		this.#save(entry);
 		this.entries.push(entry);
 		return entry;
@@ -54,7 +59,7 @@ export class Outbox extends EventTarget {
 		this.#changed();
 	}
 
-	/** Sends one that was refused again, on top of what the server has now. */
+	/** Sends a refused one again, on top of what the server has now. */
 	again(entry) {
 		Object.assign(entry, { problem: null, first: null });
 		this.#save(entry);
@@ -77,17 +82,18 @@ export class Outbox extends EventTarget {
 
 	#next() {
 		const held = new Set(); // a later word on a candidate waits for the earlier one
-		return this.entries.find((entry) => !entry.problem && !held.has(entry.candidate_id) || !held.add(entry.candidate_id));
+		return this.entries.find(({ problem, candidate_id: id }) => !problem && !held.has(id) || !held.add(id));
 	}
 
 	async #drain() {
 		this.trouble = null;
 		for (let entry; (entry = this.#next());) {
-			if (!localStorage.getItem(this.#key(entry))) { this.#load(); continue; } // another tab sent it
+			if (!localStorage[this.#key(entry)]) { this.#load(); continue; } // another tab sent it
+			const { candidate_id, run, request_id, body } = entry;
 			try {
-				entry.tag ??= (await call("GET", candidate(entry.candidate_id))).value.tag;
-				const { value, etag } = await call("POST", `${candidate(entry.candidate_id)}/decisions`,
-					{ ...entry.body, request_id: entry.request_id }, { "If-Match": entry.tag });
+				entry.tag ??= (await call("GET", candidate(candidate_id, run))).etag;
+				const { value, etag } = await call("POST", candidate(candidate_id, run, "/decisions"), { ...body, request_id },
+					{ "If-Match": entry.tag });
 				this.#confirm(entry, value, etag);
 			} catch (error) {
 				if (!(error instanceof Refusal)) throw error;
@@ -97,7 +103,7 @@ export class Outbox extends EventTarget {
 					this.trouble = error;
 					return;
 				}
-				Object.assign(entry, { problem: message, first: problem.first, tag: problem.tag });
+				Object.assign(entry, { problem: message, first: problem.first, tag: null });
 				this.#save(entry);
 			}
 			this.#failures = 0;
@@ -105,8 +111,9 @@ export class Outbox extends EventTarget {
 		}
 	}
 
-	/** Only once what comes after it on the same candidate builds on it, it is let go. */
+	/** It is let go only once what comes after it on the same candidate builds on it. */
 	#confirm(entry, decision, tag) {
+		this.tags.set(entry.candidate_id, tag);
 		for (const other of this.entries) {
 			if (other === entry || other.candidate_id !== entry.candidate_id) continue;
 			other.tag = tag;
@@ -114,7 +121,7 @@ export class Outbox extends EventTarget {
 			this.#save(other);
 		}
 		this.remove(entry);
-		this.dispatchEvent(new CustomEvent("confirmed", { detail: { entry, decision, tag } }));
+		this.dispatchEvent(new CustomEvent("confirmed", { detail: { entry, decision } }));
 	}
 }
 

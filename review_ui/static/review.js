@@ -20,7 +20,7 @@ const STEP_PX = 80;
 const { run, reader } = document.body.dataset;
 const classes = [...$("grid-class").options].map((option) => option.value);
 const number = ({ class_name }) => Math.max(0, classes.indexOf(class_name));
-const outbox = new Outbox(reader), past = new Past(run, outbox), grid = new Grid(number), stage = new Stage(number, seen);
+const outbox = new Outbox(reader), past = new Past(run, reader, outbox), grid = new Grid(number), stage = new Stage(number, seen);
 const queue = new Queue(run, $("order").value, $("class").value || null, outbox, (progress) => {
 	told = progress;
 	since = outbox.entries.reduce((sum, { body: { verdict } }) => sum + (verdict === "withdrawn" ? -1 : 1), 0);
@@ -72,16 +72,12 @@ function refused(error) {
 	return error.message;
 }
 
-/** Own decisions of an item that hold, of this page or of an earlier one. */
-const standing = (item) => past.of(item.candidate_id)
-	|| item.decisions?.find((each) => each.reader === reader && !each.undone && each.verdict !== "withdrawn");
-
 function take(item, verdict, start, seconds, extra, batch) {
-	const { candidate_id, class_name, tag } = item, earlier = standing(item);
-	if (earlier) past.withdraw({ class_name, tag, ...earlier });
+	const { candidate_id, class_name } = item, earlier = past.standing(item);
+	if (earlier) past.withdraw({ class_name, ...earlier });
 	seconds = Math.round(seconds) / 1000;
 	const shown_at = new Date(performance.timeOrigin + start).toISOString();
-	past.add(outbox.add({ run, candidate_id, class_name, tag, body: { verdict, shown_at, seconds, ...extra } }), item, batch);
+	past.add(outbox.add({ run, candidate_id, class_name, body: { verdict, shown_at, seconds, ...extra } }), item, batch);
 	queue.take(candidate_id, true);
 	since += earlier ? 0 : 1;
 }
@@ -97,11 +93,17 @@ function decide(verdict, event, extra) {
 	if (!current) seen();
 }
 
+async function fetched(id) {
+	const item = (await call("GET", candidate(id, run))).value;
+	outbox.saw(item);
+	return item;
+}
+
 async function undo() {
 	try {
 		const all = await past.latest(), items = [];
 		if (!all.length) return say("Nothing to undo.");
-		for (const each of all) items.push(each.item || (await call("GET", candidate(each.candidate_id))).value);
+		for (const each of all) items.push(each.item || await fetched(each.candidate_id));
 		if (current) queue.back(current);
 		for (const each of all) past.withdraw(each);
 		since -= all.length;
@@ -116,12 +118,12 @@ async function undo() {
 async function open(id, push = true) {
 	if (current?.candidate_id === id) return;
 	try {
-		const item = queue.items.find((each) => each.candidate_id === id) || past.of(id)?.item || (await call("GET", candidate(id))).value;
+		const item = queue.items.find((each) => each.candidate_id === id) || past.of(id)?.item || await fetched(id);
 		if (gridded()) closeGrid();
-		if (current && !standing(current)) queue.back(current);
+		if (current && !past.standing(current)) queue.back(current);
 		queue.take(id);
 		show(item, push);
-		const decided = standing(item);
+		const decided = past.standing(item);
 		if (decided) say(`You decided: ${decided.verdict}. Decide again to change it.`, true);
 	} catch (error) { say(refused(error), true); }
 }
@@ -226,10 +228,7 @@ $("grid-class").onchange = ({ target }) => {
 const linked = () => new URL(location).searchParams.get("candidate");
 addEventListener("popstate", () => linked() && open(linked(), false));
 outbox.addEventListener("change", () => panel.latest(past, outbox, open));
-outbox.addEventListener("confirmed", ({ detail: { entry, tag } }) => {
-	for (const item of [current, ...queue.items]) if (item?.candidate_id === entry.candidate_id) item.tag = tag;
-});
-setInterval(() => document.hidden || fill(queue.items.length + 1, Infinity), 60000); // renews the leases
+setInterval(() => document.hidden || fill(queue.items.length, Infinity), 60000); // renews the leases
 waiting.listen(outbox);
 outbox.send();
 if (linked()) await open(linked(), false);

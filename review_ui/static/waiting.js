@@ -5,29 +5,28 @@ const many = (number) => `${count(number)} verdict${number === 1 ? "" : "s"}`;
 const WHY = { 401: "Your login has ended.", 507: "The server’s disk is full." };
 
 export function listen(outbox) {
-	const button = $("waiting"), dialog = $("waiting-list");
+	const button = $("waiting"), dialog = $("waiting-list"), login = $("trouble-login"), words = $("trouble-words");
 	const show = () => {
-		const { hard, waiting, trouble } = outbox, ended = trouble?.status === 401;
+		const { hard, waiting, trouble } = outbox;
 		button.lastChild.textContent = hard.length ? `${many(hard.length)} to look at` : waiting.length ? `${count(waiting.length)} waiting` : "All saved";
 		button.dataset.state = hard.length ? "hard" : trouble ? "trouble" : waiting.length ? "busy" : "calm";
 		$("trouble").hidden = !trouble || !waiting.length;
-		const words = trouble ? `${WHY[trouble.status] || trouble.message} ${many(waiting.length)} kept in this browser until the server has them.` : "";
-		if ($("trouble-words").textContent !== words) $("trouble-words").textContent = words;
-		$("trouble-login").hidden = !ended;
-		$("trouble-login").href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+		const why = trouble && `${WHY[trouble.status] || trouble.message} ${many(waiting.length)} kept in this browser until the server has them.`;
+		if (words.textContent !== why) words.textContent = why;
+		login.hidden = trouble?.status !== 401;
+		login.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
 		if (dialog.open) list();
 	};
 	const list = () => {
 		$("waiting-words").textContent = [outbox.entries.length ? `${many(outbox.waiting.length)} on the way.` : "The server has all your verdicts.",
 			...outbox.others().map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
-		$("waiting-rows").replaceChildren(...outbox.hard.map(row));
-	};
-	const row = (entry) => {
-		const { class_name, body, first, problem } = entry;
-		const verdict = (who, what) => el("p", {}, `${who}: `, el("strong", {}, `${SIGNS[what] || ""} ${what}`));
-		const choice = (words, does) => el("button", { type: "button", onclick: () => outbox[does](entry) }, words);
-		return el("li", {}, el("h3", {}, class_name), verdict("You", body.verdict), first ? verdict(first.reader, first.verdict) : el("p", {}, problem),
-			el("p", {}, choice(first ? "Leave theirs" : "Drop mine", "remove"), " ", choice(first ? "Send mine as well" : "Try again", "again")));
+		$("waiting-rows").replaceChildren(...outbox.hard.map((entry) => {
+			const { class_name, body, first, problem } = entry;
+			const verdict = (who, what) => el("p", {}, `${who}: ${SIGNS[what] || ""} ${what}`);
+			const choice = (label, does) => el("button", { type: "button", onclick: () => outbox[does](entry) }, label);
+			return el("li", {}, el("h3", {}, class_name), verdict("You", body.verdict), first ? verdict(first.reader, first.verdict) : el("p", {}, problem),
+				choice(first ? "Leave theirs" : "Drop mine", "remove"), choice(first ? "Send mine as well" : "Try again", "again"));
+		}));
 	};
 	button.onclick = () => { list(); dialog.showModal(); };
 	outbox.addEventListener("change", show);
