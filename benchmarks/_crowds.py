@@ -112,7 +112,7 @@ def _drawn(crowd: Crowd, crowded: Floats, hard: Floats, random: np.random.Genera
     normal = (crowd.ease - crowd.crowding * (count[unit] - crowd.objects) + math.sqrt(crowd.alike) * effect[unit]
               + math.sqrt(1 - crowd.alike) * random.normal(size=len(unit)))
     others = OTHERS + 0.5 * effect[other_unit] + math.sqrt(0.75) * random.normal(size=len(other_unit))
-    return Tally(n_units, n_units, unit, ndtr(normal), np.concatenate([unit, other_unit]),
+    return Tally(n_units, unit, ndtr(normal), np.concatenate([unit, other_unit]),
                  ndtr(np.concatenate([normal, others])), np.arange(len(unit) + len(other_unit)) < len(unit))
 
 

@@ -32,10 +32,11 @@ def choose_once(candidates: int) -> None:
     from segsvc.calibration.choosing import Targets, choose
 
     crowd, targets = Crowd(others=A_UNIT - Crowd().objects), Targets(0.95, 0.95, 0.95)
-    choose(["object"], drawn([crowd], 500, seed=(1,)), targets, seed=0, demands_precision=False)  # compiles
+    choose(["object"], drawn([crowd], 500, seed=(1,)), targets, images=500, seed=0,
+           demands_precision=False)  # compiles
     tallies = drawn([crowd], candidates // A_UNIT, seed=(0,))
     begun, computed = time.perf_counter(), time.process_time()
-    choice = choose(["object"], tallies, targets, seed=0, demands_precision=False)
+    choice = choose(["object"], tallies, targets, images=tallies[0].n_units, seed=0, demands_precision=False)
     computed, seconds = time.process_time() - computed, time.perf_counter() - begun
     proof = choice.proofs["object"]
     print(json.dumps({

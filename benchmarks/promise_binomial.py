@@ -53,7 +53,7 @@ def load(scores: Floats | float) -> Floats:
 def ours(objects: Floats) -> float:
     """By the proof that a calibration makes; 0 where nothing is shown."""
     units = np.arange(len(objects))
-    tally = Tally(len(objects), len(objects), units, objects, units, objects, np.ones(len(objects), np.bool_))
+    tally = Tally(len(objects), units, objects, units, objects, np.ones(len(objects), np.bool_))
     return RecallProof(tally, None, seed=0).flag_at(RECALL, delta=1 - CONFIDENCE) or 0.0
 
 

@@ -44,7 +44,7 @@ OURS, NAIVE, NORMAL = "ours", "binomial, objects taken for independent", "z-test
 
 def apart_and_proving(tally: Tally, seed: int) -> tuple[Tally, Tally]:
     apart = set_apart(tally.n_units, share=APART, seed=seed)
-    return tally.of_units(apart, n_images=0), tally.of_units(~apart, n_images=0)
+    return tally.of_units(apart), tally.of_units(~apart)
 
 
 def ours(tally: Tally, seed: int) -> float:

@@ -31,7 +31,7 @@ def tally(scores: np.ndarray, is_seven: np.ndarray) -> Tally:
     """Each digit is a unit with one candidate where a score is stored; scores (n,), NOT_FOUND where none is."""
     stored = np.flatnonzero(scores != NOT_FOUND)
     sevens = np.flatnonzero(is_seven)
-    return Tally(len(scores), len(scores), sevens, scores[sevens], stored, scores[stored], is_seven[stored])
+    return Tally(len(scores), sevens, scores[sevens], stored, scores[stored], is_seven[stored])
 
 
 def main() -> None:
@@ -60,8 +60,8 @@ def main() -> None:
     kept, kept_of_all, loads, none = [], [], [], 0
     for number in range(given.calibrations):
         half = np.random.default_rng((given.seed, number)).permutation(len(scores)) < len(scores) // 2
-        choice = choose([str(SEVEN)], [tally(scores[half], is_seven[half])], Targets(RECALL, 0.95, CONFIDENCE), seed=number,
-                        demands_precision=False)
+        choice = choose([str(SEVEN)], [tally(scores[half], is_seven[half])], Targets(RECALL, 0.95, CONFIDENCE),
+                        images=int(half.sum()), seed=number, demands_precision=False)
         none += not choice.thresholds
         flag_at = choice.thresholds[str(SEVEN)].flag_at if choice.thresholds else 0.0
         other = ~half

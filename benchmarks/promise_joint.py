@@ -45,7 +45,7 @@ COMPARED = 5  # calibrations that are also made by `choose`
 def thresholds(tally: Tally, apart: npt.NDArray[np.bool_], seed: int) -> tuple[float, float]:
     """(flag_at, accept_at) of a class; NaN where nothing is shown."""
     each = (1 - CONFIDENCE) / len(CLASSES)
-    proving, others = tally.of_units(~apart, n_images=0), tally.of_units(apart, n_images=0)
+    proving, others = tally.of_units(~apart), tally.of_units(apart)
     flag_at = RecallProof(proving, others, seed=seed).flag_at(RECALL, delta=each * (1 - OF_PRECISION))
     accept_at = PrecisionProof(proving, others, PRECISION, seed=seed).accept_at(delta=each * OF_PRECISION)
     return np.nan if flag_at is None else flag_at, np.nan if accept_at is None else accept_at
@@ -53,7 +53,8 @@ def thresholds(tally: Tally, apart: npt.NDArray[np.bool_], seed: int) -> tuple[f
 
 def chosen(tallies: Sequence[Tally], seed: int) -> list[tuple[float, float]] | None:
     """The same by the product; None where it refuses, as a recall cannot be shown."""
-    choice = choose(list(CLASSES), tallies, Targets(RECALL, PRECISION, CONFIDENCE), seed=seed, demands_precision=False)
+    choice = choose(list(CLASSES), tallies, Targets(RECALL, PRECISION, CONFIDENCE), images=tallies[0].n_units,
+                    seed=seed, demands_precision=False)
     if choice.shortfalls:
         return None
     bands = [choice.thresholds[name] for name in CLASSES]

@@ -133,6 +133,12 @@ class Proof(Document):
         """Whether a precision as high is shown."""
         return any(row.precision >= precision - _ROUNDING for row in self.precisions)
 
+    def flagged_per_1000_images(self, at: ClassThresholds) -> float:
+        """Candidates that thresholds of the rows' own flag, per thousand images; also where acceptance begins lower."""
+        rows = [(row.flag_at, row.flagged_per_1000_images) for row in self.recalls]
+        rows += [(row.accept_at, row.accepted_per_1000_images) for row in self.precisions]
+        return next(flagged for score, flagged in rows if score == at.flag_at)
+
     def bands(self, class_name: str, recall: float, precision: float | None) -> ClassThresholds:
         """The thresholds for a recall and a precision (None: nothing is accepted): of the next stricter ones that are shown.
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from segsvc import truth
 from segsvc.calibration.choosing import Choice, Shortfall, Targets, choose
 from segsvc.calibration.looking import Looked, look, tallies, unit_numbers
-from segsvc.calibration.report import write_report
+from segsvc.calibration.report import few, write_report
 from segsvc.dataset_check import check, refuse_errors
 from segsvc.datasets import Dataset, LabelledImage, ProblemKind, Split
 from segsvc.errors import ConfigError, ImageError, RunError
@@ -95,7 +95,7 @@ def request(model: Model, place: str, *, split: str | None, classes: Sequence[st
     _refuse_learnt(model, images)
     guessed = [each.message for each in problems if each.kind is ProblemKind.GROUPS_GUESSED]
     return CalibrationRequest(model, dataset, images, chosen, replace(known, names=names), targets, demands_precision, seed,
-                              tuple(f"{message} The promise takes each image for itself." for message in guessed))
+                              tuple(f"{message}. The promise takes each image for itself." for message in guessed))
 
 
 def _check_targets(targets: Targets) -> None:
@@ -138,8 +138,8 @@ def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
         raise RunError(f"data set {asked.dataset.place}: expected images that can be read, got none: {failed[0][1]}")
     places = [compared(asked.model.card, asked.dataset).names.index(name) for name in asked.classes.names]
     every = tallies(seen, max(places) + 1)
-    choice = choose(asked.classes.names, [every[place] for place in places], asked.targets, seed=asked.seed,
-                    demands_precision=asked.demands_precision)
+    choice = choose(asked.classes.names, [every[place] for place in places], asked.targets, images=len(seen),
+                    seed=asked.seed, demands_precision=asked.demands_precision)
     unit = "group" if any(each.ref.group is not None for each in seen) else "image"
     if choice.shortfalls:
         raise RunError("\n".join(_says(each, asked, unit) for each in choice.shortfalls))
@@ -220,11 +220,12 @@ def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:
     if not short.objects:
         return (f"{what}: expected objects of that class, got none in {len(asked.images)} images. About {short.more_units} "
                 f"{unit}s with one would do; --class leaves classes out.")
+    units = f"{short.units} {unit}{'s' if short.units != 1 else ''}"
     best = f"the most they show is {short.best:g}" if short.best else "they show none"
     more = (f"About {short.more_units} more {unit}s with objects like these would do." if short.more_units is not None else
             f"No number of {unit}s like these that could be labelled would do: {short.never_found} objects are found by no "
             "stored candidate. Lower the model's floor, or train it on such objects.")
-    return f"{what}: expected data that show it, got {short.objects} objects: {best}. {more}"
+    return f"{what}: expected data that show it, got {short.objects} objects in {units}: {best}. {more}"
 
 
 def _notes(asked: CalibrationRequest, choice: Choice, failed: Sequence[tuple[str, str]], unit: str) -> list[str]:
@@ -239,6 +240,10 @@ def _notes(asked: CalibrationRequest, choice: Choice, failed: Sequence[tuple[str
         notes.append(f"too few candidates apart to make probabilities of scores: {', '.join(unmapped)}")
     if not asked.names_all:
         notes.append("the data do not name all classes of the model: runs are not compared with the calibration")
+    without = [name for name in asked.model.card.class_names if not any(
+        name in asked.classes.counted_as(each) for each in choice.thresholds)]
+    if without:
+        notes.append(f"nothing is promised for {few(without)}: all that is stored there is for review")
     over = {name: proof for name, proof in choice.proofs.items() if proof.units_over_cap}
     notes += [f"{name}: {proof.units_over_cap} of {proof.units} {unit}s hold more than {proof.cap_objects} objects and "
               "count as so many" for name, proof in over.items()]

@@ -36,12 +36,14 @@ class Shortfall:
     """A recall or precision of a class that the data cannot show.
 
     best: the recall that they can, 0 for none. more_units: how many more with objects would do; None: no number would.
+    units: how many hold the objects.
     """
 
     class_name: str
     best: float
     more_units: int | None
     objects: int
+    units: int
     never_found: int
 
 
@@ -57,13 +59,14 @@ class Choice:
     units_apart: int
 
 
-def choose(names: Sequence[str], tallies: Sequence[Tally], targets: Targets, *, seed: int,
+def choose(names: Sequence[str], tallies: Sequence[Tally], targets: Targets, *, images: int, seed: int,
            demands_precision: bool) -> Choice:
     """Thresholds of all classes that hold jointly with the confidence that is asked for.
 
-    What may go wrong, 1 - confidence, is divided evenly among the classes, and in each four fifths go to recall and one to
-    precision, all of it to recall where acceptance is not tried (Bonferroni: the probability that anything goes wrong is at
-    most the sum). Whether units are set apart, and so whether acceptance is tried, depends on the numbers of units alone.
+    images: how many the tallies are of. What may go wrong, 1 - confidence, is divided evenly among the classes, and in each
+    four fifths go to recall and one to precision, all of it to recall where acceptance is not tried (Bonferroni: the
+    probability that anything goes wrong is at most the sum). Whether units are set apart, and so whether acceptance is
+    tried, depends on the numbers of units alone.
     """
     apart = _apart(tallies, targets, seed=seed, demands_precision=demands_precision)
     each = (1 - targets.confidence) / len(names)
@@ -71,7 +74,7 @@ def choose(names: Sequence[str], tallies: Sequence[Tally], targets: Targets, *, 
     proofs, thresholds, probabilities = {}, {}, {}
     shortfalls, without = [], []
     for name, tally in zip(names, tallies, strict=True):
-        of_class = _Class(tally, apart, seed=seed, recall_delta=deltas[0], precision_delta=deltas[1])
+        of_class = _Class(tally, apart, images=images, seed=seed, recall_delta=deltas[0], precision_delta=deltas[1])
         missing = of_class.shortfall(name, targets.recall)
         if missing is not None:
             shortfalls.append(missing)
@@ -102,25 +105,27 @@ def _apart(tallies: Sequence[Tally], targets: Targets, *, seed: int, demands_pre
 class _Class:
     """One class while its thresholds are chosen."""
 
-    def __init__(self, tally: Tally, apart: BoolArray, *, seed: int, recall_delta: float, precision_delta: float) -> None:
-        self._all, self._seed = tally, seed
+    def __init__(self, tally: Tally, apart: BoolArray, *, images: int, seed: int, recall_delta: float,
+                 precision_delta: float) -> None:
+        self._all, self._images, self._seed = tally, images, seed
         self._recall_delta, self._precision_delta = recall_delta, precision_delta
-        self._proving = tally.of_units(~apart, n_images=0) if apart.any() else tally
-        self._apart = tally.of_units(apart, n_images=0) if apart.any() else None
+        self._proving = tally.of_units(~apart) if apart.any() else tally
+        self._apart = tally.of_units(apart) if apart.any() else None
         self._recall = _recall_proof(self._proving, self._apart, seed)
 
     def shortfall(self, name: str, recall: float) -> Shortfall | None:
         """What is missing for a recall; None where it is shown."""
-        objects = len(self._all.object_unit)
+        objects, units = len(self._all.object_unit), self._all.units_with_objects
         if self._recall is None:
             need = fewest_draws(1, share=1 - recall, delta=self._recall_delta)
-            return Shortfall(name, 0.0, max(1, need - self._all.units_with_objects), objects, 0)
+            return Shortfall(name, 0.0, max(1, need - units), objects, units, 0)
         if self._recall.flag_at(recall, delta=self._recall_delta) is not None:
             return None
         more = self._recall.more_units(recall, delta=self._recall_delta)
         if more is not None and self._apart is not None:
             more = -(-more * self._all.n_units // self._proving.n_units)
-        return Shortfall(name, self._recall.best(delta=self._recall_delta), more, objects, self._recall.never_found)
+        return Shortfall(name, self._recall.best(delta=self._recall_delta), more, objects, units,
+                         self._recall.never_found)
 
     def proof(self, targets: Targets, mapped: ScoreMap | None) -> Proof:
         """What is shown, for the targets and for others."""
@@ -158,7 +163,7 @@ class _Class:
 
     def _per_1000(self, at_least: float) -> float:
         flagged = int((self._all.candidate_score >= at_least).sum())
-        return round(_A_THOUSAND * flagged / max(1, self._all.n_images), 3)
+        return round(_A_THOUSAND * flagged / self._images, 3)
 
     def score_map(self) -> ScoreMap | None:
         """Probabilities by the candidates of the units apart; None where those are too few."""

@@ -78,7 +78,7 @@ def tallies(images: Sequence[Looked], n_classes: int) -> list[Tally]:
 
     def of_class(place: int) -> Tally:
         objects, candidates = object_class == place, candidate_class == place
-        return Tally(n_units, len(images), object_unit[objects], object_score[objects], candidate_unit[candidates],
+        return Tally(n_units, object_unit[objects], object_score[objects], candidate_unit[candidates],
                      candidate_score[candidates], candidate_right[candidates])
 
     return [of_class(place) for place in range(n_classes)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from segsvc.types import Bound
 
 REPORT = "report.html"
 _HOW = {Bound.BINOMIAL: "exactly, by the binomial distribution,", Bound.BETTING: "by bets on the mean a unit"}
+_MOST_NAMED = 10
 _SECTION = re.compile(r'<section id="promise".*?<!-- /promise -->\n?', re.DOTALL)
 _LINK = '<li><a href="#promise">Promise</a></li>\n'
 _FIRST_SECTION, _FIRST_LINK = '<section id="summary"', '<li><a href="#summary">'
@@ -51,7 +53,7 @@ def with_promise(page: str, model: Model) -> str:
     point = model.operating_point
     if point is None or point.promise is None:
         raise ValueError(f"expected a calibrated model, got {model.name}, which has no promise")
-    section = render_promise(point, point.promise)
+    section = render_promise(point, point.promise, model.card.class_names)
     if _FIRST_SECTION not in page:
         style, digest = page_style()
         return _environment().get_template("calibration.html").render(name=model.name, section=section, style=style,
@@ -61,20 +63,28 @@ def with_promise(page: str, model: Model) -> str:
     return page.replace(_FIRST_SECTION, section + "\n" + _FIRST_SECTION, 1)
 
 
-def render_promise(point: OperatingPoint, promise: Promise) -> str:
-    """The section as HTML."""
+def render_promise(point: OperatingPoint, promise: Promise, classes: Sequence[str]) -> str:
+    """The section as HTML. classes: those of the model."""
     return _environment().get_template("promise.html").render(
-        point=point, promise=promise, sentence=sentence(promise), c=charts, notes=(),
+        point=point, promise=promise, sentence=sentence(point, promise, classes), c=charts, notes=(),
         classes=[_shown(name, proof, point, promise) for name, proof in point.proofs.items()])
 
 
-def sentence(promise: Promise) -> str:
-    """The promise in words."""
+def sentence(point: OperatingPoint, promise: Promise, classes: Sequence[str]) -> str:
+    """The promise in words. classes: those of the model; where some have none, the others are named."""
     accepted = (f", and of the candidates that are accepted by rule at least {100 * promise.precision:g} % are right"
                 if promise.precision is not None else ", and none is accepted by rule")
-    return (f"Of the objects in fresh images like these at least {100 * promise.recall:g} % are flagged{accepted}: with "
-            f"{100 * promise.confidence:g} % confidence over the draw of the calibration {promise.unit}s, for all classes "
-            "together.")
+    named = "" if set(classes) <= set(point.classes) else f" of {few(tuple(point.proofs))}"
+    together = ", for all classes together" if not named and len(point.proofs) > 1 else ", together" if len(
+        point.proofs) > 1 else ""
+    return (f"Of the objects{named} in fresh images like these at least {100 * promise.recall:g} % are flagged{accepted}: "
+            f"with {100 * promise.confidence:g} % confidence over the draw of the calibration {promise.unit}s{together}.")
+
+
+def few(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shown(name: str, proof: Proof, point: OperatingPoint, promise: Promise) -> ClassShown:

@@ -9,6 +9,7 @@ from segsvc.cli.progress import ProgressDisplay, say
 from segsvc.documents import CalibrationDocument, CalibrationFailure, printable_path
 from segsvc.loaded import available_cores
 from segsvc.models.library import find_model
+from segsvc.operating_point import Promise
 from segsvc.settings import RuntimeChoice, settings
 
 RECALL = PRECISION = CONFIDENCE = 0.95
@@ -57,24 +58,24 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
         raise Interrupted("Nothing was written.") from error
     finally:
         display.close()
+    says = sentence(done.point, done.promise, done.model.card.class_names)
     document = CalibrationDocument(
         model=done.model.name, digest=done.model.digest, folder=printable_path(done.model.folder),
-        operating_point=done.point, says=sentence(done.promise), notes=list(done.notes),
+        operating_point=done.point, says=says, notes=list(done.notes),
         failed=[CalibrationFailure(image_uri=uri, error=error) for uri, error in done.failed],
         report=printable_path(done.report))
-    click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
+    click.echo(document.model_dump_json(indent=2) if as_json else _text(document, done.promise))
     return Exit.SOME_FAILED if done.failed else Exit.DONE
 
 
-def _text(document: CalibrationDocument) -> str:
+def _text(document: CalibrationDocument, promise: Promise) -> str:
     point = document.operating_point
     rows = [f"model       {document.folder}", f"promise     {document.says}"]
     for name, proof in point.proofs.items():
         at = point.classes[name]
-        row = next(row for row in sorted(proof.recalls, key=lambda row: row.recall) if row.flag_at >= at.flag_at)
         rows.append(f"{name[:10]:10}  flag at {at.flag_at:.4g}, "
                     + (f"accept at {at.accept_at:.4g}" if at.accept_at is not None else "accept none by rule")
-                    + f"; {proof.objects} objects in {proof.units_with_objects} units, {row.flagged_per_1000_images:,.0f} "
-                      "candidates flagged a thousand images")
+                    + f"; {proof.objects} objects in {proof.units_with_objects} {promise.unit}s, "
+                      f"{proof.flagged_per_1000_images(at):,.0f} candidates flagged a thousand images")
     rows += [f"note        {note}" for note in document.notes]
     return "\n".join([*rows, f"report      {document.report}"])

@@ -117,7 +117,7 @@ def found_chart(by_threshold: Sequence[FoundAt], flag_at: float | None) -> Chart
 
 def promise_charts(proof: Proof, flag_at: float) -> list[Chart]:
     """What a calibration shows of a class: the recall by where flagging begins, and what each recall costs in candidates."""
-    rows = sorted(proof.recalls, key=lambda row: row.flag_at)
+    rows = sorted(proof.recalls, key=lambda row: (row.flag_at, -row.recall))
     low = min(row.flag_at for row in rows)
     across = (max(row.flag_at for row in rows) - low) or 1.0  # thresholds may lie close together
     at = [(row.flag_at - low) / across for row in rows]

@@ -12,7 +12,8 @@ FEWEST = 20  # candidates, and at least one of either kind: with fewer, nothing 
 _FEWEST_ISOTONIC = 200  # with fewer, a curve of two numbers is surer than steps
 _MOST_POINTS = 64
 _SMALLEST = 1 / 65535 / 2  # scores are multiples of 1 / 65535
-_NEWTON_STEPS = 50
+_NEWTON_STEPS, _CLOSE = 50, 1e-9
+_RIDGE = 1e-6  # so that there is one best curve
 
 
 def isotonic(scores: Floats, right: BoolArray) -> tuple[Floats, Floats]:
@@ -37,26 +38,38 @@ def isotonic(scores: Floats, right: BoolArray) -> tuple[Floats, Floats]:
 def platt(scores: Floats, right: BoolArray) -> tuple[Floats, Floats]:
     """Points (scores, probabilities) of a logistic curve over the scores' log-odds.
 
-    J. Platt, "Probabilistic outputs for support vector machines" (1999), with his smoothed targets, by Newton's method. A
-    curve that would fall is held level; it ends where so many candidates can tell nothing from certainty.
+    J. Platt, "Probabilistic outputs for support vector machines" (1999), with his smoothed targets, by Newton's method whose
+    steps are halved until they help: whole ones run away where scores part right from wrong (H.-T. Lin, C.-J. Lin and R. C.
+    Weng, "A note on Platt's probabilistic outputs for support vector machines", 2007). A curve that would fall is held
+    level; it ends where so many candidates can tell nothing from certainty.
     """
+    from scipy.special import expit
+
     odds = _log_odds(scores)
     n_right, n_wrong = int(right.sum()), int((~right).sum())
     targets = np.where(right, (n_right + 1) / (n_right + 2), 1 / (n_wrong + 2))
-    slope, shift = 0.0, float(np.log((n_right + 1) / (n_wrong + 1)))
     design = np.stack([odds, np.ones_like(odds)], axis=1)
+
+    def loss(curve: Floats) -> float:
+        heights = design @ curve
+        return float((np.logaddexp(0, heights) - targets * heights).sum() + _RIDGE / 2 * (curve @ curve))
+
+    curve = np.array([0.0, np.log((n_right + 1) / (n_wrong + 1))])
     for _ in range(_NEWTON_STEPS):
-        said = 1 / (1 + np.exp(-(slope * odds + shift)))
-        weight = np.maximum(said * (1 - said), 1e-9)
-        step = np.linalg.solve(design.T @ (design * weight[:, None]) + 1e-6 * np.eye(2), design.T @ (targets - said))
-        slope, shift = slope + float(step[0]), shift + float(step[1])
-        if float(np.abs(step).max()) < 1e-9:
+        said = expit(design @ curve)
+        slopes = design.T @ (targets - said) - _RIDGE * curve
+        step = np.linalg.solve(design.T @ (design * (said * (1 - said))[:, None]) + _RIDGE * np.eye(2), slopes)
+        while loss(curve + step) > loss(curve) and float(np.abs(step).max()) >= _CLOSE:
+            step = step / 2
+        if float(np.abs(step).max()) < _CLOSE:
             break
-    points = np.linspace(0, 1, _MOST_POINTS)
-    if slope <= 0:
+        curve = curve + step
+    low, high = _log_odds(np.array([0.0, 1.0])).tolist()
+    points: Floats = expit(np.linspace(low, high, _MOST_POINTS))  # dense where scores crowd, at the ends
+    if curve[0] <= 0:
         return points, np.full(_MOST_POINTS, float(targets.mean()))
-    curve = 1 / (1 + np.exp(-(slope * _log_odds(points) + shift)))
-    return points, np.clip(curve, 1 / (len(scores) + 2), 1 - 1 / (len(scores) + 2))
+    probabilities = expit(np.stack([_log_odds(points), np.ones(_MOST_POINTS)], axis=1) @ curve)
+    return points, np.clip(probabilities, 1 / (len(scores) + 2), 1 - 1 / (len(scores) + 2))
 
 
 def fitted(scores: Floats, right: BoolArray) -> tuple[str, Floats, Floats] | None:

@@ -44,7 +44,6 @@ class Tally:
     """
 
     n_units: int
-    n_images: int
     object_unit: Ints
     object_score: Floats
     candidate_unit: Ints
@@ -63,11 +62,11 @@ class Tally:
     def units_with_objects(self) -> int:
         return int(np.count_nonzero(self.objects_a_unit))
 
-    def of_units(self, wanted: BoolArray, *, n_images: int) -> Tally:
+    def of_units(self, wanted: BoolArray) -> Tally:
         """The wanted units (n_units,) alone, numbered anew in the same order."""
         number = np.cumsum(wanted) - 1
         objects, candidates = wanted[self.object_unit], wanted[self.candidate_unit]
-        return Tally(int(wanted.sum()), n_images, number[self.object_unit[objects]], self.object_score[objects],
+        return Tally(int(wanted.sum()), number[self.object_unit[objects]], self.object_score[objects],
                      number[self.candidate_unit[candidates]], self.candidate_score[candidates],
                      self.candidate_right[candidates])
 

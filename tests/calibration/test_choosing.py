@@ -21,7 +21,7 @@ def single(n: int, *, never_found: int = 0, wrong: int = 0, seed: int = 0) -> Ta
     units = np.arange(n + wrong)
     objects = scores.copy()
     objects[:never_found] = NOT_FOUND
-    return Tally(n + wrong, n + wrong, units[:n], objects, np.concatenate([units[never_found:n], units[n:]]),
+    return Tally(n + wrong, units[:n], objects, np.concatenate([units[never_found:n], units[n:]]),
                  np.concatenate([scores[never_found:], draw.uniform(0.0, 0.3, wrong)]),
                  np.arange(n - never_found + wrong) < n - never_found)
 
@@ -31,12 +31,12 @@ def several(n: int, *, seed: int = 0) -> Tally:
     draw = np.random.default_rng(seed)
     objects = np.repeat(np.arange(n), draw.integers(1, 7, n))
     scores, wrong = draw.uniform(0.4, 1.0, len(objects)), draw.uniform(0.1, 0.5, 2 * n)
-    return Tally(n, n, objects, scores, np.concatenate([objects, np.repeat(np.arange(n), 2)]),
+    return Tally(n, objects, scores, np.concatenate([objects, np.repeat(np.arange(n), 2)]),
                  np.concatenate([scores, wrong]), np.arange(len(objects) + 2 * n) < len(objects))
 
 
 def test_59_objects_of_59_images_are_just_enough_and_all_of_them_serve_the_recall() -> None:
-    choice = choose(["cat"], [single(59)], TARGETS, seed=0, demands_precision=False)
+    choice = choose(["cat"], [single(59)], TARGETS, images=1000, seed=0, demands_precision=False)
     assert not choice.shortfalls
     proof = choice.proofs["cat"]
     assert (proof.bound, proof.objects, proof.precision_delta) == (Bound.BINOMIAL, 59, 0)
@@ -47,7 +47,8 @@ def test_59_objects_of_59_images_are_just_enough_and_all_of_them_serve_the_recal
 
 @pytest.mark.parametrize(("objects", "never_found"), [(58, 0), (40, 0), (59, 1), (300, 20)])
 def test_fewer_say_how_many_more_would_do_and_then_they_do(objects: int, never_found: int) -> None:
-    choice = choose(["cat"], [single(objects, never_found=never_found)], TARGETS, seed=0, demands_precision=False)
+    choice = choose(["cat"], [single(objects, never_found=never_found)], TARGETS, images=1000, seed=0,
+                    demands_precision=False)
     [short] = choice.shortfalls
     assert not choice.thresholds
     assert short.best < 0.95
@@ -56,14 +57,14 @@ def test_fewer_say_how_many_more_would_do_and_then_they_do(objects: int, never_f
         return
     assert short.more_units is not None
     enough = objects + short.more_units
-    more = choose(["cat"], [single(enough, never_found=never_found * enough // objects)], TARGETS, seed=0,
+    more = choose(["cat"], [single(enough, never_found=never_found * enough // objects)], TARGETS, images=1000, seed=0,
                   demands_precision=False)
     assert not more.shortfalls
 
 
 def test_with_spare_units_a_fifth_is_set_apart_for_acceptance_and_probabilities() -> None:
     tally = single(400, wrong=400)
-    choice = choose(["cat"], [tally], TARGETS, seed=0, demands_precision=False)
+    choice = choose(["cat"], [tally], TARGETS, images=1000, seed=0, demands_precision=False)
     proof, bands = choice.proofs["cat"], choice.thresholds["cat"]
     assert choice.units_apart == 160
     assert proof.objects + 80 == pytest.approx(400, abs=40)
@@ -76,7 +77,7 @@ def test_with_spare_units_a_fifth_is_set_apart_for_acceptance_and_probabilities(
 
 
 def test_units_with_several_objects_are_proven_by_bets_with_the_cap_of_the_units_apart() -> None:
-    choice = choose(["cat"], [several(500)], TARGETS, seed=0, demands_precision=False)
+    choice = choose(["cat"], [several(500)], TARGETS, images=1000, seed=0, demands_precision=False)
     proof = choice.proofs["cat"]
     assert (proof.bound, proof.cap_objects, choice.units_apart) == (Bound.BETTING, 6, 100)
     strict = [row.flag_at for row in sorted(proof.recalls, key=lambda row: -row.recall)]
@@ -88,27 +89,28 @@ def test_units_with_several_objects_are_proven_by_bets_with_the_cap_of_the_units
 def test_the_confidence_is_divided_among_the_classes() -> None:
     need = fewest_draws(1, share=0.05, delta=0.05 / 2)
     assert need > 59
-    short = choose(["cat", "dog"], [single(need - 1), single(need)], TARGETS, seed=0, demands_precision=False)
+    short = choose(["cat", "dog"], [single(need - 1), single(need)], TARGETS, images=1000, seed=0, demands_precision=False)
     assert [each.class_name for each in short.shortfalls] == ["cat"]
     assert short.shortfalls[0].more_units == 1
-    enough = choose(["cat", "dog"], [single(need), single(need)], TARGETS, seed=0, demands_precision=False)
+    enough = choose(["cat", "dog"], [single(need), single(need)], TARGETS, images=1000, seed=0, demands_precision=False)
     assert set(enough.thresholds) == {"cat", "dog"}
 
 
 def test_a_class_without_objects_is_told_with_how_many_it_takes() -> None:
-    empty = Tally(100, 100, np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))
-    [short] = choose(["cat"], [empty], TARGETS, seed=0, demands_precision=False).shortfalls
+    empty = Tally(100, np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.bool_))
+    [short] = choose(["cat"], [empty], TARGETS, images=1000, seed=0, demands_precision=False).shortfalls
     assert (short.objects, short.best, short.more_units) == (0, 0.0, 59)
 
 
 def test_the_same_tallies_and_seed_give_the_same_and_another_seed_sets_others_apart() -> None:
-    one, two, other = (choose(["cat"], [several(300)], TARGETS, seed=seed, demands_precision=False) for seed in (3, 3, 4))
+    one, two, other = (choose(["cat"], [several(300)], TARGETS, images=1000, seed=seed, demands_precision=False)
+                       for seed in (3, 3, 4))
     assert one == two
     assert one.proofs["cat"].objects != other.proofs["cat"].objects
 
 
 def test_other_targets_take_the_next_stricter_row() -> None:
-    proof = choose(["cat"], [several(500)], TARGETS, seed=0, demands_precision=False).proofs["cat"]
+    proof = choose(["cat"], [several(500)], TARGETS, images=1000, seed=0, demands_precision=False).proofs["cat"]
     rows = {row.recall: row.flag_at for row in proof.recalls}
     assert proof.bands("cat", 0.87, None).flag_at == rows[0.9]
     assert proof.bands("cat", 0.9, None).flag_at == rows[0.9]

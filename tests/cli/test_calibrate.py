@@ -17,7 +17,7 @@ import pytest
 
 from segsvc.card import ModelCard
 from segsvc.truth import content_digest, read_dataset
-from tests.conftest import Program
+from tests.conftest import Program, write_model
 from tests.evaluated import CLASSES_TXT
 
 IMAGES = 110
@@ -49,6 +49,21 @@ def write_dots(folder: Path, count: int, *, seed: int = 0, faint: float = 0.02, 
     return folder
 
 
+def write_coco(folder: Path, dots: Path, *, images_a_group: int) -> None:
+    """The same images and objects with a group each so many images; none where that is 1."""
+    shutil.copytree(dots / "images", folder)
+    images, annotations = [], []
+    for number, path in enumerate(sorted((dots / "masks").iterdir())):
+        group = {"group": f"patient {number // images_a_group}"} if images_a_group > 1 else {}
+        images.append({"id": number, "file_name": path.name, "width": 96, "height": 96, **group})
+        outlines, _ = cv2.findContours(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        annotations += [{"id": 100 * number + place, "image_id": number, "category_id": 1, "iscrowd": 0,
+                         "bbox": list(cv2.boundingRect(outline)), "area": cv2.contourArea(outline),
+                         "segmentation": [outline.ravel().tolist()]} for place, outline in enumerate(outlines)]
+    (folder / "annotations.json").write_text(json.dumps({
+        "images": images, "annotations": annotations, "categories": [{"id": 1, "name": "bright"}]}))
+
+
 @pytest.fixture(scope="module")
 def dots(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_dots(tmp_path_factory.mktemp("dots") / "set", IMAGES)
@@ -78,7 +93,10 @@ def test_a_recall_that_the_data_show_becomes_the_models_promise(segsvc: Program,
     assert (point["basis"], point["runtime"]) == ("calibrated", "openvino")
     assert point["promise"]["recall"] == 0.9
     assert (point["promise"]["units"], point["promise"]["units_apart"]) == (IMAGES, round(0.2 * IMAGES))
+    text = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.9").stdout
     proof = point["proofs"]["bright"]
+    [cost] = [row["flagged_per_1000_images"] for row in proof["recalls"] if row["recall"] == 0.9]
+    assert f"objects in {proof['units_with_objects']} images, {cost:,.0f} candidates flagged a thousand images" in text
     assert (proof["bound"], proof["cap_objects"]) == ("betting", 5)
     assert proof["never_found"] > 0
     rows = {row["recall"]: row for row in proof["recalls"]}
@@ -181,7 +199,35 @@ def test_names_that_suggest_groups_are_told(segsvc: Program, own: Path, dots: Pa
             path.rename(path.with_name(f"patient{number // 5:02d}_{number % 5}.png"))
     answer = segsvc("calibrate", "./own", "--data", data, "--recall", "0.9")
     assert answer.code == 0, answer.stderr
-    assert "no groups are given, but names begin alike" in answer.stderr
+    assert "no groups are given, but names begin alike: 'patient21_0' and 4 more with 'patient21'" in answer.stderr
+    assert "a column group). The promise takes each image for itself." in answer.stderr
+
+
+def test_a_promise_of_some_classes_names_them_and_says_of_the_others_that_there_is_none(
+        segsvc: Program, shared_home: Path, dots: Path) -> None:
+    write_model(segsvc.folder, name="two", classes=("bright", "other"))
+    answer = segsvc("calibrate", "./two", "--data", dots, "--recall", "0.9")
+    assert answer.code == 0, answer.stderr
+    assert "Of the objects of bright in fresh images like these at least 90 % are flagged" in answer.stdout
+    assert "nothing is promised for other: all that is stored there is for review" in answer.stdout
+    assert "Of the objects of bright in fresh images" in (segsvc.folder / "two" / "report.html").read_text("utf-8")
+
+
+def test_objects_of_a_group_are_one_unit_and_the_promise_is_over_groups(segsvc: Program, own: Path, dots: Path) -> None:
+    """The same labels as COCO, once with a group for each four images."""
+    for name, of_group in (("single", 1), ("grouped", 4)):
+        write_coco(segsvc.folder / name, dots, images_a_group=of_group)
+    answers = [segsvc("calibrate", "./own", "--data", name, "--recall", "0.75", "--json") for name in ("single", "grouped")]
+    assert [answer.code for answer in answers] == [0, 0], answers[1].stderr
+    single, grouped = (checked(answer.stdout, "calibration") for answer in answers)
+    assert [each["operating_point"]["promise"][name] for each in (single, grouped) for name in ("unit", "units")] == [
+        "image", IMAGES, "group", -(-IMAGES // 4)]
+    assert "over the draw of the calibration groups" in grouped["says"]
+    assert grouped["operating_point"]["proofs"]["bright"]["cap_objects"] > 5
+    too_much = segsvc("calibrate", "./own", "--data", "grouped", "--recall", "0.9")
+    assert too_much.code == 1
+    assert f"objects in {-(-IMAGES // 4)} groups: the most they show is 0." in too_much.stderr
+    assert "more groups with objects like these would do" in too_much.stderr
 
 
 def test_the_same_data_and_seed_give_the_same_point_whatever_the_threads(segsvc: Program, own: Path, dots: Path) -> None:

@@ -38,6 +38,32 @@ def test_nothing_is_called_certain() -> None:
         assert len(points) == len(values)
 
 
+def test_scores_that_part_right_from_wrong_make_a_curve_and_no_cliff() -> None:
+    """Scores as a detector has them: right ones crowd at 1, a few wrong ones lie far below."""
+    draw = np.random.default_rng(0)
+    scores = np.concatenate([1 - draw.uniform(0, 0.002, 55), [0.05, 0.06, 0.1, 0.12]])
+    points, values = platt(scores, np.arange(59) < 55)
+    lowest, middle, highest = np.interp([0.06, 0.7, 0.999], points, values)
+    assert lowest < 0.25 < middle < highest
+    assert np.interp([0.05, 0.9985], points, values) == pytest.approx([1 / 6, 56 / 57], abs=0.05)
+    assert np.diff(values).max() < 0.12
+
+
+def test_the_curve_is_the_one_of_most_likelihood() -> None:
+    """Held against a general minimiser."""
+    from scipy.optimize import minimize
+    from scipy.special import expit, logit
+
+    scores, right, _ = drawn(100)
+    odds = logit(np.clip(scores, 1e-5, 1 - 1e-5))
+    targets = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+    best = minimize(lambda curve: (np.logaddexp(0, curve[0] * odds + curve[1]) - targets * (
+        curve[0] * odds + curve[1])).sum(), np.zeros(2)).x
+    points, values = platt(scores, right)
+    inside = (values > 1 / 102) & (values < 1 - 1 / 102)
+    assert values[inside] == pytest.approx(expit(best[0] * logit(points[inside]) + best[1]), abs=1e-3)
+
+
 def test_scores_that_say_the_contrary_are_held_level() -> None:
     scores = np.linspace(0.05, 0.95, 60)
     _, values = platt(scores, scores < 0.5)

@@ -30,7 +30,7 @@ def crowds(n: int, *, seed: int, dark: float = 0.05) -> Tally:
 
 def test_wanted_units_are_numbered_anew_and_keep_what_they_hold() -> None:
     tally = candidates([[(0.1, True)], [], [(0.2, False), (0.3, True)]])
-    part = tally.of_units(np.array([False, True, True]), n_images=2)
+    part = tally.of_units(np.array([False, True, True]))
     assert (part.n_units, part.candidate_unit.tolist(), part.object_unit.tolist()) == (2, [1, 1], [1])
     assert (part.candidate_score.tolist(), part.candidate_right.tolist()) == ([0.2, 0.3], [False, True])
     assert (part.objects_a_unit.tolist(), part.candidates_a_unit.tolist(), part.units_with_objects) == ([0, 1], [0, 2], 1)
