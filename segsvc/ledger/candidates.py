@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, cast
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import ColumnElement, Connection, Select, select
 
 from segsvc.ledger import rows as made
 from segsvc.ledger.errors import Refused, Unknown
@@ -15,7 +15,7 @@ from segsvc.ledger.records import Item, Page, Reader
 from segsvc.ledger.runs import RunRow, class_number, run_row, runs_of
 from segsvc.ledger.sight import Sight, hides, see
 from segsvc.ledger.standing import Row, stand, undone_ids
-from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES
+from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, entry_number
 from segsvc.types import Band
 
 MOST_A_PAGE = 500
@@ -44,8 +44,9 @@ def page(ledger: Ledger, reader: Reader, run_id: str, *, band: Band | None = Non
         raise Refused(f"limit: expected 1 to {MOST_A_PAGE}, got {limit}")
     with ledger.read() as conn:
         run = run_row(conn, run_id)
-        wanted = select(ENTRIES.c.candidate_no).where(ENTRIES.c.run_no == run.number,
-                                                      ENTRIES.c.candidate_no > _after(cursor))
+        wanted = select(ENTRIES.c.candidate_no).where(
+            ENTRIES.c.run_no == run.number, ENTRIES.c.number > entry_number(run.number, _after(cursor)),
+            ENTRIES.c.number < entry_number(run.number + 1, 0))
         if class_name is not None:
             number = class_number(conn, class_name)
             if number is None:
@@ -56,7 +57,7 @@ def page(ledger: Ledger, reader: Reader, run_id: str, *, band: Band | None = Non
                 return Page((), None)
         elif band is not None:
             wanted = wanted.where(ENTRIES.c.band == band.value)
-        numbers = list(conn.execute(wanted.order_by(ENTRIES.c.candidate_no).limit(limit + 1)).scalars())
+        numbers = list(conn.execute(wanted.order_by(ENTRIES.c.number).limit(limit + 1)).scalars())
         found = items(conn, reader, run, numbers[:limit])
     return Page(tuple(found), str(numbers[limit - 1]) if len(numbers) > limit else None)
 
@@ -84,12 +85,16 @@ def number_of(conn: Connection, candidate_id: str) -> int:
 
 def entry_rows(conn: Connection, run_no: int, numbers: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The rows of entries with their candidates and images, by number."""
-    wanted = _entries().where(ENTRIES.c.run_no == run_no)
     found: dict[int, Mapping[str, Any]] = {}
     for some in chunks(numbers):
         found.update((int(row["candidate_no"]), cast(Row, row)) for row in
-                     conn.execute(wanted.where(ENTRIES.c.candidate_no.in_(some))).mappings())
+                     conn.execute(_entries().where(is_entry(run_no, some))).mappings())
     return found
+
+
+def is_entry(run_no: int, numbers: Sequence[int]) -> ColumnElement[bool]:
+    """Whether it is the entry of one of these candidates in the run."""
+    return ENTRIES.c.number.in_([entry_number(run_no, number) for number in numbers])
 
 
 def _entries() -> Select[Any]:

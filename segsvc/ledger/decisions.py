@@ -167,9 +167,8 @@ def _restand(writing: Writing, run: RunRow, entry: Mapping[str, Any], before: Se
     change.subtract(tallies(old, readers=readers, gold=gold))
     for (name, user_id), by in change.items():
         writing.count(run.number, name, by, user_id=user_id)
-    writing.conn.execute(update(ENTRIES).where(
-        ENTRIES.c.run_no == run.number, ENTRIES.c.candidate_no == entry["candidate_no"],
-    ).values(read_by=new.read_by, outcome=new.outcome_verdict))
+    writing.conn.execute(update(ENTRIES).where(ENTRIES.c.number == entry["number"]).values(
+        read_by=new.read_by, outcome=new.outcome_verdict))
     if gold is None:
         lanes.move(writing.conn, entry, of=_queued(old), to=_queued(new))
 

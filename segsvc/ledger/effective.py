@@ -9,13 +9,14 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, select
 
+from segsvc.ledger import lanes
 from segsvc.ledger import rows as made
-from segsvc.ledger.candidates import chunks
+from segsvc.ledger.candidates import chunks, is_entry
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import EffectiveVerdict, Verdict
 from segsvc.ledger.runs import RunRow, run_row
 from segsvc.ledger.standing import Row, stand
-from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, as_time, as_us
+from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, QUEUE, as_time, as_us
 
 _AT_ONCE = 2000
 
@@ -29,9 +30,8 @@ def verdicts(ledger: Ledger, run_id: str, as_of: datetime | None = None) -> Iter
             run = run_row(conn, run_id)
             numbers = list(conn.execute(select(DECISIONS.c.candidate_no).where(
                 DECISIONS.c.candidate_no > after).distinct().order_by(DECISIONS.c.candidate_no).limit(_AT_ONCE)).scalars())
-            known = list(conn.execute(select(ENTRIES.c.candidate_no).where(
-                ENTRIES.c.run_no == run.number, ENTRIES.c.gold.is_not(None), ENTRIES.c.candidate_no > after).order_by(
-                    ENTRIES.c.candidate_no).limit(_AT_ONCE)).scalars())
+            known = [number for number in conn.execute(select(QUEUE.c.candidate_no).where(
+                QUEUE.c.run_no == run.number, QUEUE.c.lane == lanes.GOLD)).scalars() if number > after]
             some = sorted({*numbers, *known})[:_AT_ONCE]
             found = _of_numbers(conn, run, some, as_of)
         if not some:
@@ -60,7 +60,7 @@ def _of_numbers(conn: Connection, run: RunRow, numbers: Sequence[int], as_of: da
         entries = {row["candidate_no"]: row for row in conn.execute(
             select(ENTRIES.c.candidate_no, ENTRIES.c.gold, ENTRIES.c.gold_at, ENTRIES.c.gold_by, CANDIDATES.c.candidate_id)
             .join(CANDIDATES, CANDIDATES.c.number == ENTRIES.c.candidate_no)
-            .where(ENTRIES.c.run_no == run.number, ENTRIES.c.candidate_no.in_(some))).mappings()}
+            .where(is_entry(run.number, some))).mappings()}
         rows = select(DECISIONS).where(DECISIONS.c.candidate_no.in_(some))
         if as_of is not None:
             rows = rows.where(DECISIONS.c.decided_at <= as_us(as_of))

@@ -46,7 +46,7 @@ def put(ledger: Ledger, run_id: str, answers: Mapping[str, Verdict], by: str) ->
             if entry["gold"] is None:
                 lanes.move(conn, entry, of=standing.read_by if standing.outcome is None else None, to=None)
                 lanes.move(conn, {**entry, "gold": verdict.value}, of=None, to=lanes.NOBODY)
-            conn.execute(update(ENTRIES).where(ENTRIES.c.run_no == run.number, ENTRIES.c.candidate_no == number).values(
+            conn.execute(update(ENTRIES).where(ENTRIES.c.number == entry["number"]).values(
                 gold=verdict.value, gold_at=writing.now, gold_by=by))
         return len(numbers)
 

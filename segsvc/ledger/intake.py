@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from itertools import compress
 from typing import Any
 
 import pyarrow as pa
@@ -19,14 +20,14 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError
 from segsvc.ledger import lanes
-from segsvc.ledger.bulk import insert_rows
-from segsvc.ledger.candidates import chunks, decision_rows
+from segsvc.ledger.bulk import insert_rows, or_nothing
+from segsvc.ledger.candidates import chunks, decision_rows, is_entry
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Decider, ReviewPolicy, RunRecord, Verdict
 from segsvc.ledger.runs import find, policy_columns, policy_of
 from segsvc.ledger.selecting import Selected, select_part
 from segsvc.ledger.standing import stand, tallies
-from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, RUNS, TALLIES
+from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, RUNS, TALLIES, entry_number
 from segsvc.ledger.writer import Writing
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
@@ -38,12 +39,14 @@ from segsvc.views import OpenRun
 
 _ROWS_AT_ONCE = 5000
 _SAYS_EVERY = 100_000
-_CANDIDATE = ("number candidate_id image_no class_no frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge "
-              "score").split()
-_ENTRY = ("run_no candidate_no class_no band audit gold gold_at gold_by probability distance shuffle import_no read_by "
-          "outcome").split()
+_CONTENT = "frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge score".split()
+_OF_CANDIDATE = ["candidate_id", "image_id", "class_name", "band", "probability", *_CONTENT]
+_OF_IMAGE = "image_id width_px height_px frames image_uri image_version".split()
+_REVIEWED = "read_by outcome gold gold_at gold_by".split()  # kept of an entry that is imported again
+_CANDIDATE = ["number", "candidate_id", "image_no", "class_no", *_CONTENT]
+_ENTRY = ["number", "run_no", "candidate_no", "class_no", "band", "audit", "probability", "distance", "shuffle", "import_no",
+          *_REVIEWED]
 _IMAGE = "number image_id uri version width_px height_px frames".split()
-_KEPT = ("gold", "gold_at", "gold_by", "read_by", "outcome")  # of an entry that is imported again
 
 
 @dataclass(slots=True)
@@ -55,7 +58,6 @@ class _Import:
     run: OpenRun
     point: OperatingPoint | None
     policy: ReviewPolicy
-    class_numbers: dict[str, int] = field(default_factory=dict)
     decided: Counter[Band] = field(default_factory=Counter)
     review: int = 0
     audit: int = 0
@@ -84,8 +86,8 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     for images, candidates in run.parts(point):
         selected = select_part(candidates, point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
         begun.decided.update(selected.decided)
-        for images_some, rows in _rows(images, selected):
-            ledger.write(lambda writing, i=images_some, r=rows: _add(writing.conn, begun, i, r))  # type: ignore[misc]
+        for some in _some(images, selected):
+            _write(ledger, begun, some)
         begun.audit += int(selected.audit.sum())
         begun.review += len(selected.audit) - int(selected.audit.sum())
         if begun.review + begun.audit - told >= _SAYS_EVERY:
@@ -95,6 +97,10 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     ledger.write(lambda writing: _index(writing.conn))
     ledger.write(lambda writing: _finish(writing, begun, document, key))
     return find(ledger, document.id)
+
+
+def _write(ledger: Ledger, begun: _Import, some: _Some) -> None:
+    ledger.write(lambda writing: _add(writing.conn, begun, some))
 
 
 def import_key(document: RunDocument, point: OperatingPoint | None, policy: ReviewPolicy) -> str:
@@ -136,56 +142,65 @@ def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: Operati
     return _Import(number, imports, run, point, policy)
 
 
-def _rows(images: pa.Table, selected: Selected) -> Iterator[tuple[Mapping[str, Mapping[str, Any]], list[tuple[Any, ...]]]]:
-    """The selected candidates, some at a time, each with its audit, distance and shuffle; and the images by id."""
+@dataclass(frozen=True, slots=True)
+class _Some:
+    """Some of a part's selected candidates, by column; and the part's images by id."""
+
+    columns: Mapping[str, list[Any]]
+    audit: list[bool]
+    distance: list[int]
+    shuffle: list[int]
+    images: Mapping[str, Mapping[str, Any]]
+
+
+def _some(images: pa.Table, selected: Selected) -> Iterator[_Some]:
     table = selected.candidates
     if table.num_rows == 0:
         return
-    names = "image_id width_px height_px frames image_uri image_version".split()
-    by_id = {row["image_id"]: row for row in images.select(names).to_pylist()}
-    columns = ("candidate_id image_id class_name frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge score band "
-               "probability").split()
+    by_id = {row["image_id"]: row for row in images.select(_OF_IMAGE).to_pylist()}
     for start in range(0, table.num_rows, _ROWS_AT_ONCE):
         some = table.slice(start, _ROWS_AT_ONCE)
         stop = start + some.num_rows
-        yield by_id, list(zip(*(some[name].to_pylist() for name in columns), selected.audit[start:stop].tolist(),
-                              selected.distance[start:stop].tolist(), selected.shuffle[start:stop].tolist(), strict=True))
+        yield _Some({name: some[name].to_pylist() for name in _OF_CANDIDATE}, selected.audit[start:stop].tolist(),
+                    selected.distance[start:stop].tolist(), selected.shuffle[start:stop].tolist(), by_id)
 
 
-def _add(conn: Connection, begun: _Import, images: Mapping[str, Mapping[str, Any]], rows: list[tuple[Any, ...]]) -> None:
+def _add(conn: Connection, begun: _Import, some: _Some) -> None:
     """Adds candidates that are not there yet, and their entries in the run."""
-    known = _numbers_of(conn, [row[0] for row in rows])
-    image_numbers = _image_numbers(conn, images, list(dict.fromkeys(row[1] for row in rows)))
-    for name in dict.fromkeys(row[2] for row in rows):
-        if name not in begun.class_numbers:
-            begun.class_numbers[name] = _class_number(conn, name)
-    number = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
-    new, entries = [], []
-    for row in rows:
-        (candidate_id, image_id, class_name, *content, band, probability, audit, distance, shuffle) = row
-        class_no, there = begun.class_numbers[class_name], known.get(candidate_id)
-        if there is None:
-            number += 1
-            there = known[candidate_id] = number
-            new.append((number, candidate_id, image_numbers[image_id], class_no, *content))
-        entries.append([begun.run_no, there, class_no, band, audit, None, None, None, probability, distance, shuffle,
-                        begun.import_no, lanes.NOBODY, None])
-    insert_rows(conn, CANDIDATES, _CANDIDATE, new)
+    ids, column = some.columns["candidate_id"], some.columns
+    known = _numbers_of(conn, ids)
+    images = _image_numbers(conn, some.images, list(dict.fromkeys(column["image_id"])))
+    classes = _class_numbers(conn, sorted(set(column["class_name"])))
+    last = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
+    numbers, is_new = [], []
+    for candidate_id in ids:
+        number = known.get(candidate_id)
+        is_new.append(number is None)
+        if number is None:
+            last += 1
+            number = known[candidate_id] = last
+        numbers.append(number)
+    class_nos = [classes[name] for name in column["class_name"]]
+    rows = zip(numbers, ids, [images[image_id] for image_id in column["image_id"]], class_nos,
+               *(column[name] for name in _CONTENT), strict=True)
+    insert_rows(conn, CANDIDATES, _CANDIDATE, list(compress(rows, is_new)))
+    run_no, same = begun.run_no, len(ids)
+    entries = dict(zip(numbers, zip(
+        [entry_number(run_no, number) for number in numbers], [run_no] * same, numbers, class_nos, column["band"],
+        some.audit, column["probability"], some.distance, some.shuffle, [begun.import_no] * same, [lanes.NOBODY] * same,
+        *([None] * same for _ in _REVIEWED[1:]), strict=True), strict=True))
     if begun.import_no > 1:
-        _keep_reviewed(conn, begun.run_no, entries)
-    insert_rows(conn, ENTRIES, _ENTRY, entries)
+        _keep_reviewed(conn, run_no, entries)
+    insert_rows(conn, ENTRIES, _ENTRY, list(entries.values()))
 
 
-def _keep_reviewed(conn: Connection, run_no: int, entries: list[list[Any]]) -> None:
-    """Puts into new entries what was reviewed of those that they take the place of, which are removed."""
-    places = [_ENTRY.index(name) for name in _KEPT]
-    by_number = {entry[1]: entry for entry in entries}
-    for some in chunks(sorted(by_number)):
-        own = (ENTRIES.c.run_no == run_no) & ENTRIES.c.candidate_no.in_(some)
-        for row in conn.execute(select(ENTRIES).where(own)).mappings():
-            for name, place in zip(_KEPT, places, strict=True):
-                by_number[row["candidate_no"]][place] = row[name]
-        conn.execute(delete(ENTRIES).where(own))
+def _keep_reviewed(conn: Connection, run_no: int, entries: dict[int, tuple[Any, ...]]) -> None:
+    """Puts into new entries, by number, what was reviewed of those that they take the place of, which are removed."""
+    for some in chunks(sorted(entries)):
+        for row in conn.execute(select(ENTRIES).where(is_entry(run_no, some))).mappings():
+            number = row["candidate_no"]
+            entries[number] = (*entries[number][:-len(_REVIEWED)], *(row[name] for name in _REVIEWED))
+        conn.execute(delete(ENTRIES).where(is_entry(run_no, some)))
 
 
 def _numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> dict[str, int]:
@@ -218,19 +233,31 @@ def _image_numbers(conn: Connection, images: Mapping[str, Mapping[str, Any]], im
     return found
 
 
-def _class_number(conn: Connection, name: str) -> int:
-    number: int | None = conn.execute(select(CLASSES.c.number).where(CLASSES.c.name == name)).scalar()
-    if number is None:
-        number = (conn.execute(select(func.max(CLASSES.c.number))).scalar() or 0) + 1
-        conn.execute(insert(CLASSES).values(number=number, name=name))
-    return number
+def _class_numbers(conn: Connection, names: Sequence[str]) -> dict[str, int]:
+    """The numbers of these classes, which are added where they are not there yet."""
+    found = {row[0]: row[1] for row in conn.execute(select(CLASSES.c.name, CLASSES.c.number))}
+    for name in names:
+        if name not in found:
+            found[name] = max(found.values(), default=0) + 1
+            conn.execute(insert(CLASSES).values(number=found[name], name=name))
+    return found
 
 
 def _index(conn: Connection) -> None:
-    """Fills the way from ids to numbers with the candidates that came since it was filled last, sorted."""
+    """Fills the way from ids to numbers with the candidates that came since it was filled last, sorted.
+
+    An image that a run names twice gives the same candidates twice: the first ones stay.
+    """
     done = conn.execute(select(func.max(IDS.c.candidate_no))).scalar() or 0
+    last = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
     new = select(CANDIDATES.c.candidate_id, CANDIDATES.c.number).where(CANDIDATES.c.number > done)
-    conn.execute(insert(IDS).from_select(["candidate_id", "candidate_no"], new.order_by(CANDIDATES.c.candidate_id)))
+    added = conn.execute(or_nothing(conn, IDS).from_select(
+        ["candidate_id", "candidate_no"], new.order_by(CANDIDATES.c.candidate_id, CANDIDATES.c.number)))
+    if added.rowcount < last - done:
+        again = select(CANDIDATES.c.number).join(IDS, IDS.c.candidate_id == CANDIDATES.c.candidate_id).where(
+            CANDIDATES.c.number > done, IDS.c.candidate_no != CANDIDATES.c.number)
+        conn.execute(delete(ENTRIES).where(ENTRIES.c.candidate_no.in_(again)))
+        conn.execute(delete(CANDIDATES).where(CANDIDATES.c.number.in_(again.scalar_subquery())))
 
 
 def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -> None:
@@ -281,7 +308,7 @@ def _count_again(conn: Connection, begun: _Import) -> None:
     for key, one in tallies(untouched, readers=readers, gold=None).items():
         count[key] += one * in_run
     decided = select(DECISIONS.c.candidate_no, ENTRIES.c.gold).join(
-        ENTRIES, (ENTRIES.c.candidate_no == DECISIONS.c.candidate_no) & (ENTRIES.c.run_no == run_no)).distinct()
+        ENTRIES, ENTRIES.c.number == DECISIONS.c.candidate_no + entry_number(run_no, 0)).distinct()
     golds = {row[0]: row[1] for row in conn.execute(decided)}
     for some in chunks(sorted(golds)):
         for number, rows in decision_rows(conn, some).items():
@@ -289,7 +316,7 @@ def _count_again(conn: Connection, begun: _Import) -> None:
             count.update(tallies(standing, readers=readers, gold=gold))
             if gold is None:
                 count.subtract(tallies(untouched, readers=readers, gold=None))
-            conn.execute(update(ENTRIES).where(ENTRIES.c.run_no == run_no, ENTRIES.c.candidate_no == number).values(
+            conn.execute(update(ENTRIES).where(is_entry(run_no, [number])).values(
                 read_by=standing.read_by, outcome=standing.outcome_verdict))
     conn.execute(delete(TALLIES).where(TALLIES.c.run_no == run_no))
     insert_rows(conn, TALLIES, ["run_no", "name", "user_id", "count"],

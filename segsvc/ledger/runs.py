@@ -47,10 +47,8 @@ def run_row(conn: Connection, run_id: str) -> RunRow:
 
 def runs_of(conn: Connection, candidate_no: int) -> list[RunRow]:
     """The runs that a candidate is in, the newest first."""
-    # by the primary key of each run, of which there are few: entries have no way from the candidate
-    numbers = select(RUNS.c.number).where(RUNS.c.imported_at.is_not(None))
     rows = conn.execute(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).where(
-        ENTRIES.c.run_no.in_(numbers), ENTRIES.c.candidate_no == candidate_no).order_by(RUNS.c.number.desc())).mappings()
+        RUNS.c.imported_at.is_not(None), ENTRIES.c.candidate_no == candidate_no).order_by(RUNS.c.number.desc())).mappings()
     return [_run(row) for row in rows]
 
 

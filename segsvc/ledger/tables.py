@@ -26,6 +26,11 @@ def as_time(us: int) -> datetime:
     return _EPOCH + us * _ONE_US
 
 
+def entry_number(run_no: int, candidate_no: int) -> int:
+    """The number of a candidate's entry in a run: both in one key, by run and then by candidate, as 64 bits hold them."""
+    return run_no << 40 | candidate_no
+
+
 def _number(name: str, *, optional: bool = False, key: bool = False) -> Column[int]:
     return Column(name, _BIG, nullable=optional, primary_key=key, autoincrement=False)
 
@@ -73,13 +78,14 @@ IDS = Table(
 # A candidate in a run: why it is here, and where its review stands.
 ENTRIES = Table(
     "entries", METADATA,
-    _number("run_no", key=True), _number("candidate_no", key=True), _number("class_no"), _text("band"),
+    _number("number", key=True), _number("run_no"), _number("candidate_no"), _number("class_no"), _text("band"),
     _of("audit", Boolean()), _text("gold", optional=True), _number("gold_at", optional=True),
     _text("gold_by", optional=True),
     _of("probability", Float(53), optional=True), _number("distance"), _number("shuffle"), _number("import_no"),
     _text("read_by"), _text("outcome", optional=True),
-    Index("entries_band", "run_no", "band", "candidate_no"),
-    Index("entries_class", "run_no", "class_no", "band", "candidate_no"), sqlite_with_rowid=False)
+    Index("entries_candidate", "candidate_no"),
+    Index("entries_band", "run_no", "band", "number"),
+    Index("entries_class", "run_no", "class_no", "band", "number"))
 
 # What is still to be read, in every order in which it is given out (a lane each). `read_by`: who read it already.
 QUEUE = Table(

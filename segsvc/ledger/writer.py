@@ -17,11 +17,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection, Engine, insert
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from segsvc.errors import SegsvcError
 from segsvc.ledger.anchors import Anchor, AnchorPlace
+from segsvc.ledger.bulk import inserting
 from segsvc.ledger.chain import last_batch, row_sha256, seal
 from segsvc.ledger.engine import as_ours
 from segsvc.ledger.errors import LedgerError
@@ -67,8 +67,7 @@ class Writing:
         rows = [{"run_no": run_no, "name": name, "user_id": user_id, "count": count}
                 for (run_no, name, user_id), count in sorted(self._tallies.items()) if count]
         if rows:
-            make = postgresql.insert if self.conn.dialect.name == "postgresql" else sqlite.insert
-            new = make(TALLIES)
+            new = inserting(self.conn, TALLIES)
             self.conn.execute(new.on_conflict_do_update(
                 index_elements=["run_no", "name", "user_id"],
                 set_={"count": TALLIES.c.count + new.excluded["count"]}), rows)

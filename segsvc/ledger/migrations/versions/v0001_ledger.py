@@ -45,13 +45,14 @@ def upgrade() -> None:
     op.create_table(
         "ids", _text("candidate_id", key=True), _number("candidate_no"), sqlite_with_rowid=False)
     op.create_table(
-        "entries", _number("run_no", key=True), _number("candidate_no", key=True), _number("class_no"), _text("band"),
-        Column("audit", Boolean(), nullable=False), _text("gold", optional=True), _number("gold_at", optional=True),
-        _text("gold_by", optional=True), Column("probability", Float(53), nullable=True), _number("distance"),
-        _number("shuffle"), _number("import_no"), _text("read_by"), _text("outcome", optional=True),
-        sqlite_with_rowid=False)
-    op.create_index("entries_band", "entries", ["run_no", "band", "candidate_no"])
-    op.create_index("entries_class", "entries", ["run_no", "class_no", "band", "candidate_no"])
+        "entries", _number("number", key=True), _number("run_no"), _number("candidate_no"), _number("class_no"),
+        _text("band"), Column("audit", Boolean(), nullable=False), _text("gold", optional=True),
+        _number("gold_at", optional=True), _text("gold_by", optional=True),
+        Column("probability", Float(53), nullable=True), _number("distance"), _number("shuffle"), _number("import_no"),
+        _text("read_by"), _text("outcome", optional=True))
+    op.create_index("entries_band", "entries", ["run_no", "band", "number"])
+    op.create_index("entries_candidate", "entries", ["candidate_no"])
+    op.create_index("entries_class", "entries", ["run_no", "class_no", "band", "number"])
     op.create_table(
         "queue", _number("run_no", key=True), _number("lane", key=True), _text("read_by", key=True),
         _number("place", key=True), _number("candidate_no", key=True), sqlite_with_rowid=False)
@@ -66,8 +67,9 @@ def upgrade() -> None:
         _text("mask_rle", optional=True), _number("x0", optional=True), _number("y0", optional=True),
         _number("x1", optional=True), _number("y1", optional=True), _text("undoes", optional=True),
         _text("request_id", optional=True), _text("model_digest"), _text("point_digest", optional=True),
-        _number("n_candidates"), _text("row_sha256"), UniqueConstraint("decision_id", name="decisions_decision_id"),
-        UniqueConstraint("user_id", "request_id", name="decisions_request"))
+        _number("n_candidates"), _text("row_sha256"),
+        UniqueConstraint("user_id", "request_id", name="decisions_request"),
+        UniqueConstraint("decision_id", name="decisions_decision_id"))
     op.create_index("decisions_candidate", "decisions", ["candidate_no", "number"])
     op.create_index("decisions_mine", "decisions", ["user_id", "run_no", "number"])
     op.create_index("decisions_reader", "decisions", ["user_id", "number"])
