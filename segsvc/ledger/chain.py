@@ -24,7 +24,7 @@ def row_sha256(row: Mapping[str, Any], *, number: int | None = None) -> str:
     values = [row[name] for name in HASHED]
     if number is not None:
         values[0] = number
-    return hashlib.sha256(json.dumps(values, ensure_ascii=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, ensure_ascii=True, separators=(",", ":"), default=repr).encode()).hexdigest()
 
 
 def batch_head(before: str, batch: Mapping[str, Any], row_hashes: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 
 from segsvc.ledger import lanes
 from segsvc.ledger import rows as made
-from segsvc.ledger.candidates import chunks, decision_rows, entry_rows, number_of, sight_of
+from segsvc.ledger.candidates import decision_rows, entry_rows, number_of, sight_of
 from segsvc.ledger.errors import Refused, Stale, Unknown
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Decider, Decision, NewDecision, Reader, Verdict
@@ -37,19 +37,25 @@ def decide(ledger: Ledger, reader: Reader, candidate_id: str, new: NewDecision, 
 
 
 def mine(ledger: Ledger, reader: Reader, run_id: str, limit: int = 50) -> list[Decision]:
-    """The reader's own decisions in a run, the latest first; withdrawals, and what they undid, among them."""
+    """The reader's own decisions in a run that were not withdrawn, the latest first: what can be undone."""
     if not 1 <= limit <= MOST_LISTED:
         raise Refused(f"limit: expected 1 to {MOST_LISTED}, got {limit}")
+    found: list[Decision] = []
+    undone: set[str] = set()  # a withdrawal is later than what it withdraws
     with ledger.read() as conn:
         run = run_row(conn, run_id)
-        found = cast(list[Row], conn.execute(select(DECISIONS).where(
-            DECISIONS.c.user_id == reader.user_id, DECISIONS.c.run_no == run.number,
-        ).order_by(DECISIONS.c.number.desc()).limit(limit)).mappings().all())
-        undone: set[str] = set()
-        for some in chunks(sorted({row["candidate_no"] for row in found})):
-            undone |= set(conn.execute(select(DECISIONS.c.undoes).where(
-                DECISIONS.c.candidate_no.in_(some), DECISIONS.c.undoes.is_not(None))).scalars())
-    return [made.decision(row, run_id, undone=row["decision_id"] in undone) for row in found]
+        own = select(DECISIONS).where(DECISIONS.c.user_id == reader.user_id, DECISIONS.c.run_no == run.number)
+        before: int | None = None
+        while len(found) < limit:
+            page = own if before is None else own.where(DECISIONS.c.number < before)
+            rows = cast(list[Row], conn.execute(page.order_by(DECISIONS.c.number.desc()).limit(limit)).mappings().all())
+            if not rows:
+                break
+            undone |= undone_ids(rows)
+            found += (made.decision(row, run_id, undone=False) for row in rows
+                      if row["verdict"] != Verdict.WITHDRAWN and row["decision_id"] not in undone)
+            before = rows[-1]["number"]
+    return found[:limit]
 
 
 @dataclass(frozen=True, slots=True)

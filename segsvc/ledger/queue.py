@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
 
@@ -19,7 +19,7 @@ from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Item, Order, Reader
 from segsvc.ledger.runs import RunRow, class_number, run_row
 from segsvc.ledger.standing import stand
-from segsvc.ledger.tables import CLASSES, DECISIONS, IDS, LEASES, QUEUE
+from segsvc.ledger.tables import CLASSES, DECISIONS, ENTRIES, IDS, LEASES, QUEUE, entry_number
 from segsvc.ledger.writer import Writing
 
 MOST_LEASED = 500
@@ -30,8 +30,8 @@ def lease(ledger: Ledger, reader: Reader, run_id: str, *, order: Order = Order.U
     """The next `n` candidates for this reader, fewer where there are no more.
 
     holding: those that the reader has already been given and not decided; their leases are renewed, and they are not given
-    again. None that the reader has read, and none that another holds. Raises Unknown for a run, Refused for numbers that are
-    none.
+    again. Others that the reader was given come first. None that the reader has read, and none that another holds. Raises
+    Unknown for a run, Refused for numbers that are none.
     """
     if not 0 <= n <= MOST_LEASED or len(holding) > MOST_LEASED:
         raise Refused(f"lease: expected up to {MOST_LEASED} candidates to be given and held, got {n} and {len(holding)}")
@@ -69,7 +69,10 @@ def _lease(writing: Writing, reader: Reader, run: RunRow, wanted: _Wanted, holdi
     conn.execute(delete(LEASES).where(LEASES.c.until <= writing.now))
     held = _numbers(conn, holding)
     _renew(conn, reader, run, held, until)
-    found = list(islice(_strewn(conn, reader, run, set(held), _next(conn, reader, run, wanted, len(held))), wanted.n))
+    given = _given(conn, reader, run, wanted, set(held))
+    passed = {*held, *given}
+    new = _strewn(conn, reader, run, passed, _next(conn, reader, run, wanted, len(passed)))
+    found = list(islice(chain(given, new), wanted.n))
     _hold(conn, reader, run, found, until)
     return found
 
@@ -91,6 +94,16 @@ def _renew(conn: Connection, reader: Reader, run: RunRow, held: list[int], until
     read = {number for number, rows in decision_rows(conn, ended).items()
             if stand(rows, readers=1).of(reader.user_id) is not None}
     _hold(conn, reader, run, [number for number in ended if number not in read], until)
+
+
+def _given(conn: Connection, reader: Reader, run: RunRow, wanted: _Wanted, held: set[int]) -> list[int]:
+    """What the reader was given before and no longer knows of, as after a reload."""
+    own = select(LEASES.c.candidate_no).where(LEASES.c.run_no == run.number, LEASES.c.user_id == reader.user_id)
+    if wanted.class_no is not None:
+        own = own.join(ENTRIES, ENTRIES.c.number == LEASES.c.candidate_no + entry_number(run.number, 0)).where(
+            ENTRIES.c.class_no == wanted.class_no)
+    return [number for number in conn.execute(own.order_by(LEASES.c.until, LEASES.c.candidate_no)).scalars()
+            if number not in held]
 
 
 def _hold(conn: Connection, reader: Reader, run: RunRow, numbers: Sequence[int], until: int) -> None:
