@@ -1,4 +1,4 @@
-"""The process that holds Ray for a run, and what it and the run say to each other.
+"""The process that holds Ray for a run or a training, and what it and the run say to each other.
 
 Ray ends the process that it is in when the cluster's head is gone, sets signal handlers there, and writes to its stderr.
 So it lives in a child of the run: whatever becomes of it, the run says so in one line and ends as it should.
@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -36,7 +37,7 @@ from segsvc.processes import die_with
 
 LOG = "driver.log"  # in the folder of `Wanted`: what Ray would have said on stderr
 _TURN_S = 0.05
-_BEAT_S = 1.0
+BEAT_S = 1.0
 _POLL_S = 1.0  # how long an actor may wait for news before it answers that there are none
 _SILENT_S = 60.0  # an actor that has begun and then does not answer for so long is lost
 _LOOK_S = 3.0  # how often the cluster is looked at
@@ -132,18 +133,24 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
+class Done:
+    """A training has come to its end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Beat:
     """The driver is alive."""
 
 
-Report = Joined | Ready | Refused | Heard | Died | Note | Beat
+Report = Joined | Ready | Refused | Heard | Died | Note | Done | Beat
+Serve = Callable[[Connection, Wanted], None]
 
 
 # -- the driver --------------------------------------------------------------------------------------------------------
 
 
-def drive(connection: Connection, wanted: Wanted, parent: int) -> None:
-    """The child process: joins the cluster, tells so, and serves one run after `Begin`."""
+def drive(connection: Connection, wanted: Wanted, parent: int, serve: Serve) -> None:
+    """The child process: joins the cluster, tells so, and serves what it is there for."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what signals mean, and ends this process
     os.setsid()  # those for its group do not reach Ray's processes
     die_with(parent)
@@ -155,7 +162,7 @@ def drive(connection: Connection, wanted: Wanted, parent: int) -> None:
         connection.send(Joined())
         bring_code(wanted)
         connection.send(Ready(nodes()))
-        _serve(connection, wanted)
+        serve(connection, wanted)
     except (ConfigError, RunError) as error:
         connection.send(Refused(str(error), isinstance(error, ConfigError)))
     except (EOFError, BrokenPipeError):  # the parent is gone
@@ -172,7 +179,8 @@ def _redirect_output(log: Path) -> None:
     os.close(nothing)
 
 
-def _serve(connection: Connection, wanted: Wanted) -> None:
+def serve_run(connection: Connection, wanted: Wanted) -> None:
+    """One run after `Begin`."""
     begin = connection.recv()
     if not isinstance(begin, Begin):
         return
@@ -254,7 +262,7 @@ class _Pool:
             now = time.monotonic()
             if now >= beat_at:
                 self.connection.send(Beat())
-                beat_at = now + _BEAT_S
+                beat_at = now + BEAT_S
             if now >= look_at:
                 self._look()
                 look_at = time.monotonic() + _LOOK_S

@@ -20,7 +20,6 @@ from jobs.driver import (
     GONE,
     LOG,
     Begin,
-    Command,
     Died,
     Give,
     Heard,
@@ -30,9 +29,11 @@ from jobs.driver import (
     Ready,
     Refused,
     Report,
+    Serve,
     Spawn,
     Stop,
     drive,
+    serve_run,
 )
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.errors import ConfigError, RunError
@@ -46,10 +47,10 @@ _STOP_S = 15.0
 
 
 class Driver:
-    """The process that holds Ray, as the run sees it; it ends with the block."""
+    """The process that holds Ray, as the run sees it."""
 
-    def __init__(self, wanted: Wanted) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Wanted, serve: Serve = serve_run) -> None:
+        self._wanted, self._serve = wanted, serve
         self._context = multiprocessing.get_context("spawn")
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -62,7 +63,7 @@ class Driver:
     def start(self) -> None:
         """Starts it; `ready` waits for it."""
         here, there = self._context.Pipe()
-        process = self._context.Process(target=drive, args=(there, self._wanted, os.getpid()))
+        process = self._context.Process(target=drive, args=(there, self._wanted, os.getpid(), self._serve))
         start_deaf(process)
         there.close()
         self._process, self._connection, self._heard_at = process, here, time.monotonic()
@@ -86,7 +87,7 @@ class Driver:
                 raise ConfigError(f"RAY_ADDRESS: expected a Ray cluster at {self._place}, got no answer within "
                                   f"{patience:g} s{self._last_words()}")
 
-    def send(self, command: Command) -> None:
+    def send(self, command: object) -> None:
         """Tells it something; where it is gone, `receive` finds that out."""
         if self._connection is None:
             raise RuntimeError("the driver was not started")

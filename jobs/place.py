@@ -16,11 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jobs.cluster import Node, Wanted
+from jobs.driver import Serve, serve_run
 from jobs.executor import Actors, Driver
 from segsvc.asking import Place, Say
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model
+from segsvc.models.runtime import has_cuda
 from segsvc.settings import RuntimeChoice, Settings, settings
 from segsvc.types import Runtime
 
@@ -35,8 +37,8 @@ _TRAVELLING = ("s3", "s3_buckets")  # settings that nodes need; they hold no sec
 class RayPlace(Place):
     """A cluster, or this machine by a cluster of its own."""
 
-    def __init__(self, wanted: Wanted, driver: Driver | None, nodes: Sequence[Node], say: Say) -> None:
-        self._wanted = wanted
+    def __init__(self, wanted: Wanted, driver: Driver | None, nodes: Sequence[Node], say: Say, serve: Serve) -> None:
+        self._wanted, self._serve = wanted, serve
         self._driver = driver  # of a cluster that is there; None for one that is started when the run needs it
         self._nodes = nodes
         self._say = say
@@ -55,23 +57,38 @@ class RayPlace(Place):
         """
         if self._driver is None:
             return super().runtime(model, choice, say)
-        has_gpus = any(node.gpus for node in self._nodes)
-        if choice is RuntimeChoice.TORCH_CUDA and not has_gpus:
+        if choice is RuntimeChoice.TORCH_CUDA and not self.has_gpus:
             raise ConfigError(f"runtime torch-cuda: expected a cluster with GPUs, the one at {self._wanted.address} has "
                               "none. Use --runtime auto.")
-        if has_gpus and choice in (RuntimeChoice.AUTO, RuntimeChoice.TORCH_CUDA):
+        if self.has_gpus and choice in (RuntimeChoice.AUTO, RuntimeChoice.TORCH_CUDA):
             return Runtime.TORCH_CUDA
         found = super().runtime(model, choice, say)
         return Runtime.TORCH_CPU if found is Runtime.TORCH_CUDA else found  # this machine has a GPU, the cluster none
 
     def executor(self, desk: Desk, spec: WorkerSpec, workers: int) -> Actors:
         """The executor for a desk."""
-        cpus, gpus = self._settings.cpus_per_worker or spec.threads, self._gpus(spec.runtime)
-        driver = self._driver or Driver(Wanted(
+        cpus, gpus = self.shares(spec.threads, spec.runtime)
+        return Actors(desk, spec, workers=workers, driver=self.driver(workers, cpus, gpus), cpus=cpus, gpus=gpus,
+                      on_a_cluster=self.on_a_cluster, say=self._say)
+
+    @property
+    def on_a_cluster(self) -> bool:
+        """Whether the cluster is there already, with its driver; else that is still to be started."""
+        return self._driver is not None
+
+    @property
+    def has_gpus(self) -> bool:
+        return any(node.gpus for node in self._nodes) if self.on_a_cluster else has_cuda()
+
+    def shares(self, threads: int, runtime: Runtime) -> tuple[float, float]:
+        """CPUs and GPUs that a worker of so many threads takes."""
+        return self._settings.cpus_per_worker or threads, self._gpus(runtime)
+
+    def driver(self, workers: int, cpus: float, gpus: float) -> Driver:
+        """The driver of the cluster, or one that will start one for so many workers."""
+        return self._driver or Driver(Wanted(
             None, self._wanted.folder, cpus=math.ceil(workers * cpus), gpus=gpus > 0,
-            start_timeout_s=self._wanted.start_timeout_s))
-        return Actors(desk, spec, workers=workers, driver=driver, cpus=cpus, gpus=gpus,
-                      on_a_cluster=self._driver is not None, say=self._say)
+            start_timeout_s=self._wanted.start_timeout_s), self._serve)
 
     def _gpus(self, runtime: Runtime) -> float:
         asked = self._settings.gpus_per_worker
@@ -79,8 +96,8 @@ class RayPlace(Place):
 
 
 @contextmanager
-def connected(say: Say) -> Iterator[RayPlace]:
-    """The place where Ray computes, until the block ends.
+def connected(say: Say, serve: Serve = serve_run) -> Iterator[RayPlace]:
+    """The place where Ray computes, until the block ends. serve: what its driver is there for.
 
     Raises ConfigError where the cluster at RAY_ADDRESS is out of reach, or of another version.
     """
@@ -89,15 +106,15 @@ def connected(say: Say) -> Iterator[RayPlace]:
     address = os.environ.get("RAY_ADDRESS") or None
     with ray_folder() as folder:
         if address in (None, "local"):
-            yield RayPlace(Wanted(None, str(folder), start_timeout_s=values.ray.start_timeout_s), None, (), say)
+            yield RayPlace(Wanted(None, str(folder), start_timeout_s=values.ray.start_timeout_s), None, (), say, serve)
             return
         _reach(address)
         wanted = Wanted(address, str(folder), start_timeout_s=values.ray.start_timeout_s, env_vars=travelling(values),
                         runtime_env=values.ray.runtime_env)
-        driver = Driver(wanted)
+        driver = Driver(wanted, serve)
         try:
             driver.start()
-            yield RayPlace(wanted, driver, driver.ready(lambda: None), say)
+            yield RayPlace(wanted, driver, driver.ready(lambda: None), say, serve)
         finally:
             driver.stop()
 

@@ -35,12 +35,15 @@ from segsvc.models.library import read_model
 @click.option("--intensity", type=click.Choice([scale.value for scale in IntensityScale]),
               help="dtype: stored values as they are. percentile: each image by its own percentiles. [default: by its bits]")
 @click.option("--licence", default="unstated", help="What the model's card says of its licence.")
-@click.option("--threads", type=click.IntRange(1), help="Threads. [default: all cores]")
+@click.option("--executor", type=click.Choice(["inline", "ray"]), default="inline", show_default=True,
+              help="inline: this process. ray: workers of the cluster at RAY_ADDRESS, else of one on this machine.")
+@click.option("--workers", type=click.IntRange(1), help="Workers by ray: they share every batch. [default: as fit]")
+@click.option("--threads", type=click.IntRange(1), help="Threads, of each worker. [default: all cores]")
 @click.option("--resume", is_flag=True, help="Go on with a training of the same command that was interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, arch: str | None, encoder: str | None,
-            epochs: int | None, seed: int, domain: str | None, intensity: str | None, licence: str, threads: int | None,
-            resume: bool, as_json: bool) -> int:
+            epochs: int | None, seed: int, domain: str | None, intensity: str | None, licence: str, executor: str,
+            workers: int | None, threads: int | None, resume: bool, as_json: bool) -> int:
     """Train a model on DATASET: labelled images in any layout that `segsvc datasets check` knows.
 
     The data are checked first; then the model is trained, judged on images that it did not learn from, and written to
@@ -59,7 +62,15 @@ def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, 
     if resume and not any(path.is_file() for path in place.rglob("*")):  # what was stopped before its first round left none
         say(f"no training at {printable_path(place)} to go on with: it begins anew")
     try:
-        folder = train(request, say)
+        if executor == "ray":
+            from jobs.train import train_by_ray
+
+            folder = train_by_ray(request, say, workers=workers, threads=threads)
+        elif workers not in (None, 1):
+            raise ConfigError(f"--workers: expected --executor ray with it, got {workers} workers inline, where one process "
+                              "takes all cores by --threads")
+        else:
+            folder = train(request, say)
     except KeyboardInterrupt as error:
         raise Interrupted("What was learnt is kept: the same command with --resume goes on.") from error
     model = read_model(folder)

@@ -37,6 +37,8 @@ class View:
 class ClassificationLesson:
     """Views of whole images. Loss: cross-entropy over classes, or binary cross-entropy where an image may show several."""
 
+    sees_batches = True
+
     def __init__(self, dataset: Dataset, learnt: Sequence[LabelledImage], held: Sequence[LabelledImage], *,
                  card: ModelCard, resize: Resize, pictures: Pictures, variation: Variation) -> None:
         self._dataset, self._learnt, self._held = dataset, tuple(learnt), tuple(held)

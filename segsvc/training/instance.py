@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,26 +20,34 @@ from segsvc.readers import ReadLimits
 from segsvc.training.augment import Floats, Variation, Warp, draw_warp, shade, take
 from segsvc.training.balance import turns
 from segsvc.training.live import LivePredictor
+from segsvc.training.norms import RunningEvenly
 from segsvc.training.pictures import Pictures
 from segsvc.types import Box
 
 _AROUND_OBJECTS = 0.8  # of the crops lie around some object; the others anywhere
+_BOXES = 128  # of a crop's proposals that the heads learn from: torchvision's 512 are for whole photos, and slow
 _LEAST_PX = 6  # of an object in a crop: of less nothing can be learnt
 _LEAST_SHARE = 0.15  # of an object that must lie in the crop
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectCrop:
-    """Model input (C, side, side) and the objects in it: boxes (n, 4) xyxy, labels (n,) from 1, masks (n, side, side)."""
+    """Model input (C, side, side) and the objects in it: boxes (n, 4) xyxy, labels (n,) from 1, masks (n, side, side).
+
+    seed: of what Mask R-CNN draws when it learns from it, so that its loss does not depend on its place in a batch.
+    """
 
     pixels: Floats
     boxes: Floats
     labels: npt.NDArray[np.int64]
     masks: npt.NDArray[np.uint8]
+    seed: int
 
 
 class InstanceLesson:
     """Crops of images with their objects. Loss: the sum of Mask R-CNN's five (He et al., 2017), image by image."""
+
+    sees_batches = False
 
     def __init__(self, dataset: Dataset, learnt: Sequence[LabelledImage], held: Sequence[LabelledImage], *, card: ModelCard,
                  pictures: Pictures, variation: Variation, crop_px: int, limits: ReadLimits) -> None:
@@ -68,16 +77,22 @@ class InstanceLesson:
         pixels = take(self._pictures.window(image.ref, window), warp, window, outside=0.0)
         shaded = (shade(random, pixels.astype(np.float32), self._variation) - self._mean) / self._std
         boxes, labels, shapes = self._warped(objects, warp, window)
-        return ObjectCrop(np.ascontiguousarray(np.moveaxis(shaded, 2, 0)), boxes, labels, shapes)
+        return ObjectCrop(np.ascontiguousarray(np.moveaxis(shaded, 2, 0)), boxes, labels, shapes,
+                          seed=int(random.integers(2**62)))
 
-    def losses(self, network: torch.nn.Module, samples: Sequence[ObjectCrop]) -> torch.Tensor:
+    def losses(self, network: Any, samples: Sequence[ObjectCrop]) -> torch.Tensor:
+        network.roi_heads.fg_bg_sampler.batch_size_per_image = _BOXES
         device = next(network.parameters()).device
         losses = []
-        for each in samples:  # one by one: torchvision's losses are means over a batch's anchors, not over its images
-            target = {"boxes": torch.from_numpy(each.boxes).to(device), "labels": torch.from_numpy(each.labels).to(device),
-                      "masks": torch.from_numpy(each.masks).to(device)}
-            answer: dict[str, torch.Tensor] = network([torch.from_numpy(each.pixels).to(device)], [target])
-            losses.append(torch.stack([value.float() for value in answer.values()]).sum())
+        with RunningEvenly(network) as running:
+            for each in samples:  # one by one: torchvision's losses are means over a batch's anchors, not over its images
+                target = {"boxes": torch.from_numpy(each.boxes).to(device),
+                          "labels": torch.from_numpy(each.labels).to(device),
+                          "masks": torch.from_numpy(each.masks).to(device)}
+                torch.manual_seed(each.seed)
+                answer: dict[str, torch.Tensor] = network([torch.from_numpy(each.pixels).to(device)], [target])
+                losses.append(torch.stack([value.float() for value in answer.values()]).sum())
+                running.saw_one()
         return torch.stack(losses)
 
     def validate(self, network: torch.nn.Module) -> Mapping[str, float]:

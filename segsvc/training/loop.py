@@ -10,6 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ import numpy as np
 import torch
 
 from segsvc.readahead import in_order
+from segsvc.training.group import Alone, Group
+from segsvc.training.norms import SynchronisedNorms, norms_of
 from segsvc.training.state import Best, Point, Progress, Standing
 
 Sample = Any  # what a lesson draws is understood by itself alone
@@ -29,7 +32,12 @@ _MOMENTUM = 0.1  # of batch statistics: some encoders bring 0.01, with which a s
 
 
 class Lesson(Protocol):
-    """What a task brings to the loop."""
+    """What a task brings to the loop.
+
+    sees_batches: whether the network is given the examples of a batch together.
+    """
+
+    sees_batches: bool
 
     @property
     def size(self) -> int:
@@ -43,33 +51,6 @@ class Lesson(Protocol):
 
     def validate(self, network: torch.nn.Module) -> Mapping[str, float]:
         """Figures on validation. `score` is the one that counts: higher is better. None without validation images."""
-
-
-class Group(Protocol):
-    """The processes that train one model together; each computes its share of every batch."""
-
-    @property
-    def rank(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    def mean_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Replaces each tensor by its mean over the processes."""
-
-    def of_first(self, value: float) -> float:
-        """The value that the process of rank 0 gave."""
-
-
-class Alone:
-    """One process."""
-
-    rank = 0
-    size = 1
-
-    def mean_(self, tensors: Sequence[torch.Tensor]) -> None:
-        """They are the mean."""
-
-    def of_first(self, value: float) -> float:
-        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +81,11 @@ class Training:
         """encoder: beginnings of the names of the parameters that `course.freeze_encoder` holds at first."""
         torch.set_num_threads(course.threads)
         torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a tenth of a step
         self._network = network.to(memory_format=torch.channels_last)
-        for module in self._network.modules():
-            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
-                module.momentum = max(module.momentum, _MOMENTUM)
+        for norm in norms_of(self._network):
+            if norm.momentum is not None:
+                norm.momentum = max(norm.momentum, _MOMENTUM)
         self._average = copy.deepcopy(self._network).requires_grad_(False).eval()
         self._lesson, self._course, self._progress = lesson, course, progress
         self._encoder, self._group = tuple(encoder), group or Alone()
@@ -166,15 +148,30 @@ class Training:
             kind["lr"] = _rate(course, step) * kind["share"]
         torch.manual_seed(int(np.random.default_rng((course.seed, 2, step, self._group.rank)).integers(2**62)))
         self._optimiser.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
-            loss = self._lesson.losses(self._network, samples).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        learnt = [each for each in self._network.parameters() if each.grad is not None]
-        self._group.mean_([each.grad for each in learnt if each.grad is not None])
+        together = self._group.size > 1 and self._lesson.sees_batches
+        with SynchronisedNorms(self._group) if together else nullcontext():
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=self._device.type == "cuda"):
+                loss = self._lesson.losses(self._network, samples).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+        learnt, mean_loss = self._shared(loss.detach())
         torch.nn.utils.clip_grad_norm_(learnt, course.clip)
         self._optimiser.step()
         self._add_to_average(step)
-        return float(loss.detach())
+        return mean_loss
+
+    def _shared(self, loss: torch.Tensor) -> tuple[list[torch.nn.Parameter], float]:
+        """Makes gradients and running statistics those of the whole batch; the parameters that learn, and the loss."""
+        parameters, group = list(self._network.parameters()), self._group
+        if group.size > 1:
+            loss, used = loss.clone(), torch.tensor([float(each.grad is not None) for each in parameters])
+            group.mean_([loss, used])
+            for each, share in zip(parameters, used.tolist(), strict=True):
+                if share and each.grad is None:  # the examples here left out a part of the network
+                    each.grad = torch.zeros_like(each)
+            group.mean_([each.grad for each in parameters if each.grad is not None])
+            group.mean_([running for norm in norms_of(self._network) if norm.training
+                         for running in (norm.running_mean, norm.running_var) if running is not None])
+        return [each for each in parameters if each.grad is not None], float(loss)
 
     def _add_to_average(self, step: int) -> None:
         horizon = max(1.0, _AVERAGED_OVER * self._course.steps)

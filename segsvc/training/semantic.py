@@ -51,6 +51,8 @@ class SemanticLesson:
     Dice: Milletari, Navab and Ahmadi, "V-Net" (2016). Focal: Lin et al., "Focal Loss for Dense Object Detection" (2017).
     """
 
+    sees_batches = True
+
     def __init__(self, dataset: Dataset, learnt: Sequence[LabelledImage], held: Sequence[LabelledImage], *, card: ModelCard,
                  pictures: Pictures, variation: Variation, crop_px: int, seed: int) -> None:
         self._dataset, self._learnt, self._held = dataset, tuple(learnt), tuple(held)

@@ -31,6 +31,7 @@ from segsvc.training.arrangement import Arrangement, Fold, arrange
 from segsvc.training.choosing import ExtractionChoice
 from segsvc.training.classification import ClassificationLesson
 from segsvc.training.detecting import ObjectSizes, object_sizes
+from segsvc.training.group import Alone, Group
 from segsvc.training.instance import InstanceLesson
 from segsvc.training.live import LivePredictor
 from segsvc.training.loop import Lesson, Training
@@ -45,15 +46,43 @@ _CHOSEN_HERE = ("Which weights were kept, and how candidates are formed, was cho
                 "little too good. `segsvc evaluate` on images that training has not seen says more.")
 _OUT_OF_FOLD = ("The model itself learnt from all images, and for twice as long as those that were judged here: it should "
                 "be no worse.")
-_STATE = ".training"  # in the model's folder while it is trained
+STATE = ".training"  # in the model's folder while it is trained
 _FOLD_STEPS = 0.5  # of the course: out-of-fold models are trained for so long
 
 
-def train(request: TrainingRequest, say: Callable[[str], None]) -> Path:
+def train(request: TrainingRequest, say: Callable[[str], None],
+          by_others: Callable[[TrainingRequest, int], None] | None = None) -> Path:
     """Trains a model and writes its folder; gives the folder back.
+
+    by_others: brings the trainings to their end elsewhere, by processes that `take_part`; it is given the request and the
+    examples of a step, which the processes share. Without it this process learns alone.
 
     Raises ConfigError before any work where data or options are wrong, all that is wrong with the data at once.
     """
+    job, arrangement = _prepared(request, say, Alone())
+    with _place(request):
+        if by_others is not None:
+            by_others(request, job.examples_a_step)
+        return job.run(arrangement, _silent if by_others is not None else say)
+
+
+def take_part(request: TrainingRequest, say: Callable[[str], None], group: Group) -> None:
+    """Learns in this process as one of a group. What comes of it is the state that the first leaves in the model's folder.
+
+    Raises ConfigError where data or folder are not here as they are where the training was asked for.
+    """
+    job, arrangement = _prepared(request, say, group)
+    if not (request.out / STATE).is_dir():
+        raise ConfigError(f"{request.out}: expected a folder that every worker sees under this name, it is not here. Train "
+                          "into a folder that all nodes share.")
+    job.learn(arrangement, say if group.rank == 0 else _silent)
+
+
+def _silent(line: str) -> None:
+    """What others say of a training is not said twice."""
+
+
+def _prepared(request: TrainingRequest, say: Callable[[str], None], group: Group) -> tuple[_Job, Arrangement]:
     limits = ReadLimits(decode_bytes=settings().decode_limit_bytes)
     dataset = _readable(request)
     arrangement = arrange(dataset, seed=request.seed)
@@ -63,9 +92,7 @@ def train(request: TrainingRequest, say: Callable[[str], None]) -> Path:
     learnt = arrangement.whole.learnt
     recipe = recipe_for(request, look(learnt, limits), n_images=len(learnt), init=init,
                         sizes=_sizes(request, dataset, learnt))
-    job = _Job(request, dataset, recipe, limits, say)
-    with _place(request):
-        return job.run(arrangement)
+    return _Job(request, dataset, recipe, limits, say, group), arrangement
 
 
 def _sizes(request: TrainingRequest, dataset: Dataset, learnt: Sequence[LabelledImage]) -> ObjectSizes | None:
@@ -97,7 +124,7 @@ def _readable(request: TrainingRequest) -> Dataset:
 @contextmanager
 def _place(request: TrainingRequest) -> Iterator[None]:
     """Makes the folder of the state for the time of the training: gone when all is done, kept when there is state in it."""
-    out, state = request.out, request.out / _STATE
+    out, state = request.out, request.out / STATE
     try:
         if state.exists() and not request.resume:
             raise ConfigError(f"{out}: expected a new folder, got one with a training that was interrupted. Go on with "
@@ -127,13 +154,22 @@ class _Judge:
     held: tuple[LabelledImage, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """Where a training started, the weights that count, and the rounds."""
+
+    start: Start
+    best: Best
+    curve: tuple[Point, ...]
+
+
 class _Job:
     """One training: what all of its steps need."""
 
     def __init__(self, request: TrainingRequest, dataset: Dataset, recipe: Recipe, limits: ReadLimits,
-                 say: Callable[[str], None]) -> None:
-        self._request, self._dataset, self._recipe, self._say = request, dataset, recipe, say
-        self._state, self._limits = request.out / _STATE, limits
+                 say: Callable[[str], None], group: Group) -> None:
+        self._request, self._dataset, self._recipe, self._say, self._group = request, dataset, recipe, say, group
+        self._state, self._limits = request.out / STATE, limits
         self._pictures = Pictures(channels=recipe.channels, normalisation=recipe.normalisation, limits=limits)
         self._draft = _draft(request, dataset, recipe)
         self._started()  # what cannot be begun with is said now
@@ -141,15 +177,25 @@ class _Job:
         self._seen = sorted({truth.content_digest(image.ref) for image in taught})
         self._data_digest = truth.data_digest(taught)
 
-    def run(self, arrangement: Arrangement) -> Path:
-        """Trains all models that it takes, judges them, and writes the folder."""
-        judges = []
+    @property
+    def examples_a_step(self) -> int:
+        return self._recipe.course.batch
+
+    def learn(self, arrangement: Arrangement, say: Callable[[str], None]) -> tuple[list[_Learnt], _Learnt]:
+        """Trains the out-of-fold models, if there are to be any, and the model itself."""
+        folds = []
         for number, fold in enumerate(arrangement.folds):
-            self._say(f"out-of-fold model {number + 1} of {len(arrangement.folds)}")
+            say(f"out-of-fold model {number + 1} of {len(arrangement.folds)}")
             short = replace(self._recipe.course, steps=max(1, round(self._recipe.course.steps * _FOLD_STEPS)))
-            _, best, _ = self._learn(f"fold-{number}", replace(self._recipe, course=short), Fold(fold.learnt, ()))
-            judges.append(_Judge(self._loaded(best.weights), fold.held))
-        start, best, curve = self._learn("model", self._recipe, arrangement.whole)
+            folds.append(self._learn(f"fold-{number}", replace(self._recipe, course=short), Fold(fold.learnt, ()), say))
+        return folds, self._learn("model", self._recipe, arrangement.whole, say)
+
+    def run(self, arrangement: Arrangement, say_learning: Callable[[str], None]) -> Path:
+        """Trains all models that it takes, judges them, and writes the folder."""
+        of_folds, learnt = self.learn(arrangement, say_learning)
+        start, best = learnt.start, learnt.best
+        judges = [_Judge(self._loaded(each.best.weights), fold.held)
+                  for each, fold in zip(of_folds, arrangement.folds, strict=True)]
         if not judges:
             judges = [_Judge(self._loaded(best.weights), arrangement.whole.held)]
         card = self._draft.model_copy(update={
@@ -158,24 +204,23 @@ class _Job:
         self._keep_recipe()
         course = Course(start=start.source, steps=self._recipe.course.steps, examples_a_step=self._recipe.course.batch,
                         kept_step=best.step, rounds=[Round(step=each.step, loss=each.loss, figures=dict(each.figures))
-                                                     for each in curve])
+                                                     for each in learnt.curve])
         self._write(card, judges, course, out_of_fold=len(arrangement.folds) or None)
         return self._request.out
 
     def _started(self) -> Start:
         return started(self._draft, self._request.init, assets=settings().assets_dir, seed=self._request.seed)
 
-    def _learn(self, name: str, recipe: Recipe, fold: Fold) -> tuple[Start, Best, tuple[Point, ...]]:
-        """Where it started, the weights that count, and the rounds."""
+    def _learn(self, name: str, recipe: Recipe, fold: Fold, say: Callable[[str], None]) -> _Learnt:
         start = self._started()
         if name == "model":
-            self._say(f"starting from {start.source}: {start.taken} of {start.tensors} tensors taken")
+            say(f"starting from {start.source}: {start.taken} of {start.tensors} tensors taken")
         network = start.network.cuda() if torch.cuda.is_available() else start.network
         progress = Progress(self._state / f"{name}.safetensors", {
             "recipe": recipe.described(), "init": start.source, "data": self._data_digest, "fold": name})
         training = Training(network, self._lesson(recipe, fold), recipe.course, progress=progress,
-                            encoder=encoder_names(self._draft), say=self._say)
-        return start, *training.learn()
+                            encoder=encoder_names(self._draft), group=self._group, say=say)
+        return _Learnt(start, *training.learn())
 
     def _lesson(self, recipe: Recipe, fold: Fold) -> Lesson:
         if recipe.resize is not None:

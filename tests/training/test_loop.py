@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,8 @@ IMAGES = 6
 
 class Brightness:
     """A lesson: how bright an image is. Validation is the loss on held images; `stop_after` ends the process there."""
+
+    sees_batches = True
 
     def __init__(self, stop_after: int = 10**9, scores: Sequence[float] = ()) -> None:
         self._images = np.random.default_rng(1).random((IMAGES, 3, 8, 8)).astype(np.float32)
@@ -106,69 +107,6 @@ def test_the_weights_that_did_best_on_validation_are_kept_and_patience_ends_it(t
         COURSE, steps=30, patience_rounds=2))
     assert (best.step, best.score) == (6, 0.8)
     assert len(curve) == 4
-
-
-class Together:
-    """Two trainings in threads that share each batch."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._barrier = threading.Barrier(size, timeout=60)
-        self._given: list[Sequence[torch.Tensor]] = [()] * size
-        self._value = 0.0
-
-    def member(self, rank: int) -> Member:
-        return Member(self, rank)
-
-    def mean_(self, rank: int, tensors: Sequence[torch.Tensor]) -> None:
-        self._given[rank] = [each.clone() for each in tensors]
-        self._barrier.wait()
-        for number, each in enumerate(tensors):
-            each.copy_(sum(given[number] for given in self._given) / self.size)
-        self._barrier.wait()
-
-    def of_first(self, rank: int, value: float) -> float:
-        if rank == 0:
-            self._value = value
-        self._barrier.wait()
-        return self._value
-
-
-class Member:
-    def __init__(self, group: Together, rank: int) -> None:
-        self._group, self.rank, self.size = group, rank, group.size
-
-    def mean_(self, tensors: Sequence[torch.Tensor]) -> None:
-        self._group.mean_(self.rank, tensors)
-
-    def of_first(self, value: float) -> float:
-        return self._group.of_first(self.rank, value)
-
-
-def test_two_workers_learn_what_one_learns_of_the_whole_batch(tmp_path: Path) -> None:
-    course = replace(COURSE, freeze_norms=True)
-
-    def plain() -> torch.nn.Module:
-        torch.manual_seed(3)
-        return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
-                                   torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(4, 1))
-
-    alone, _ = Training(plain(), Brightness(), course, progress=progress(tmp_path / "alone")).learn()
-    group, found, networks = Together(2), {}, [plain(), plain()]
-    trainings = [Training(networks[rank], Brightness(), course, progress=progress(tmp_path / str(rank)),
-                          group=group.member(rank)) for rank in range(2)]
-
-    def work(rank: int) -> None:
-        found[rank] = trainings[rank].learn()[0]
-
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for rank in range(2):
-        for name, value in alone.weights.items():
-            assert torch.allclose(found[rank].weights[name], value, atol=1e-6, rtol=0), name
 
 
 def test_a_frozen_encoder_learns_later_and_slower(tmp_path: Path) -> None:

@@ -1,0 +1,121 @@
+"""Training by Ray: what two workers make, what becomes of it when one dies, and what cannot be shared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.conftest import Program
+from tests.jobs.clusters import processes_with
+from tests.training import sets
+
+TRAIN = ("train", "data", "--task", "semantic", "--epochs", "6", "--threads", "1")
+RAY = ("--executor", "ray", "--workers", "2")
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder for temporary files with a path that is short enough for Ray's sockets; nothing of Ray may be left in it."""
+    folder = Path(tempfile.mkdtemp(prefix="segsvc-test-"))
+    try:
+        yield folder
+        deadline = time.monotonic() + 60
+        while (left := processes_with(f"TMPDIR={folder}")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert (left, list(folder.glob("segsvc-ray-*"))) == ({}, [])
+    finally:
+        shutil.rmtree(folder)
+
+
+def start(segsvc: Program, short: Path, *arguments: str) -> subprocess.Popen[str]:
+    return segsvc.start(*TRAIN, *RAY, *arguments, environment={
+        "TMPDIR": str(short), "RAY_ADDRESS": "", "RAY_worker_niceness": "0"})  # other tests are not more important
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    try:
+        _, stderr = process.communicate(timeout=240)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, stderr
+
+
+def wait_for_a_round(out: Path, process: subprocess.Popen[str], *, after_ns: int = 0) -> int:
+    """Until the state in the model's folder was written after that time; when that was."""
+    state = out / ".training" / "model.safetensors"
+    deadline = time.monotonic() + 240
+    while not (state.exists() and state.stat().st_mtime_ns > after_ns):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return state.stat().st_mtime_ns
+
+
+def learners(short: Path) -> list[int]:
+    return [number for number, command in processes_with(f"TMPDIR={short}").items() if "TrainWorker" in command]
+
+
+@pytest.mark.timeout(900)
+def test_a_training_whose_worker_dies_goes_on_to_the_weights_of_one_that_was_left_alone(
+        segsvc: Program, short: Path) -> None:
+    sets.mask_folder(segsvc.folder / "data", train=32, val=4)
+    code, said = ended(start(segsvc, short, "--out", "whole"))
+    assert code == 0, said
+    assert "learning in 2 workers of 1 thread" in said
+    assert said.count("starting from") == 1
+    process = start(segsvc, short, "--out", "model")
+    first = wait_for_a_round(segsvc.folder / "model", process)
+    found = learners(short)
+    assert len(found) == 2, processes_with(f"TMPDIR={short}")
+    os.kill(found[0], signal.SIGKILL)
+    code, said = ended(process)
+    assert code == 1, said
+    assert "worker" in said
+    assert "the same command with --resume goes on" in said
+    assert "Traceback" not in said
+    process = start(segsvc, short, "--out", "model", "--resume")
+    wait_for_a_round(segsvc.folder / "model", process, after_ns=first)
+    process.send_signal(signal.SIGINT)
+    code, said = ended(process)
+    assert (code, "the same command with --resume goes on" in said) == (130, True), said
+    code, said = ended(start(segsvc, short, "--out", "model", "--resume"))
+    assert code == 0, said
+    whole, again = (segsvc.folder / name / "model.safetensors" for name in ("whole", "model"))
+    assert whole.read_bytes() == again.read_bytes()
+    assert not (segsvc.folder / "model" / ".training").exists()
+    alone = segsvc(*TRAIN, "--out", "alone")
+    assert alone.code == 0, alone.stderr
+    courses = [json.loads((segsvc.folder / name / "metrics.json").read_text())["course"]["rounds"]
+               for name in ("whole", "alone")]
+    assert np.allclose(courses[0][0]["loss"], courses[1][0]["loss"], rtol=0, atol=1e-4)  # of floats: they drift apart later
+    assert load_file(whole).keys() == load_file(segsvc.folder / "alone" / "model.safetensors").keys()
+
+
+def test_a_batch_that_workers_cannot_share_is_refused_before_any_work(segsvc: Program, short: Path) -> None:
+    sets.mask_folder(segsvc.folder / "data", train=4, val=2)
+    answer = segsvc(*TRAIN, "--executor", "ray", "--workers", "3", "--out", "model",
+                    environment={"TMPDIR": str(short), "RAY_ADDRESS": ""})
+    assert answer.code == 2
+    assert "the batch of 8 examples" in answer.stderr
+    assert "(1, 2, 4, 8), got 3" in answer.stderr
+    assert not (segsvc.folder / "model").exists()
+
+
+def test_workers_without_a_cluster_are_refused(segsvc: Program) -> None:
+    sets.mask_folder(segsvc.folder / "data", train=4, val=2)
+    answer = segsvc(*TRAIN, "--workers", "2", "--out", "model")
+    assert answer.code == 2
+    assert "expected --executor ray with it, got 2 workers inline" in answer.stderr
+    assert not (segsvc.folder / "model").exists()
