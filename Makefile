@@ -19,8 +19,8 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/segsvc models pull
 	touch $@
 
-demo: $(VENV)/.ready  ## segment real nuclei and classify real photos; look at demo-out/report.html
-	$(BIN)/segsvc demo --out demo-out --no-serve
+demo: $(VENV)/.ready  ## segment real nuclei and classify real photos, then review them in the browser
+	$(BIN)/segsvc demo --out demo-out --ledger demo-out/ledger
 
 test: lint types  ## everything that CI runs: ruff, mypy --strict, tests (the direction of imports among them)
 	$(BIN)/python -m pytest -n auto --dist loadfile

@@ -43,7 +43,12 @@ COMMANDS = {
     "models": ("segsvc.cli.models", "List, show and fetch models."),
     "datasets": ("segsvc.cli.datasets", "Check labelled images, all that is wrong at once; show what is in them."),
     "export": ("segsvc.cli.export", "Write what was found for other tools: coco, png, geojson, cutout, csv, parquet."),
+    "serve": ("segsvc.cli.serve", "Serve the review page and its API."),
     "report": ("segsvc.cli.report", "Write a run's report.html."),
+    "review": ("segsvc.cli.review", "Take runs into the ledger, for people to review."),
+    "users": ("segsvc.cli.users", "Who may review: people with passwords, and tokens for programs."),
+    "audit": ("segsvc.cli.audit", "Check that no decision was changed, cut or swapped since it was made."),
+    "ledger": ("segsvc.cli.ledger", "Back the ledger up while it runs, and restore it."),
     "doctor": ("segsvc.cli.doctor", "Look at versions, runtimes, rights and what came with the set-up."),
 }
 

@@ -1,0 +1,53 @@
+"""The application: the routes, what goes wrong with them, and the guard around all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
+
+from review_ui import candidate_routes, health_routes, image_routes, model_routes, pages, review_routes
+from review_ui.guard import Guard
+from review_ui.metrics import Meter
+from review_ui.problems import problem_of
+from review_ui.service import Service, Who
+from review_ui.static_files import OwnFiles
+from segsvc.errors import SegsvcError
+
+_FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/")
+
+
+def create_app(service: Service, *, hosts: Iterable[str] = ()) -> ASGIApp:
+    """The application. hosts: names that the server is called by, beside localhost and addresses in numbers."""
+    app = described()
+    app.state.service = service
+    return Guard(Meter(app, service.metrics), hosts=hosts)
+
+
+def described() -> FastAPI:
+    """The routes, and `/openapi.json` that describes them; no page of it, as those load scripts from elsewhere."""
+    app = FastAPI(title="segsvc", version=version("segsvc"), openapi_url=None, docs_url=None, redoc_url=None,
+                  description="Candidates that a model found, and what people decide of them.")
+    for module in (review_routes, candidate_routes, image_routes, model_routes, health_routes, pages):
+        app.include_router(module.router)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi(_: Who) -> dict[str, object]:
+        return app.openapi()
+
+    app.mount("/static", OwnFiles())
+    for kind in (SegsvcError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _answer)
+    return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    problem = problem_of(error)
+    if request.url.path.startswith(_FOR_PROGRAMS):
+        return problem.response()
+    return await run_in_threadpool(pages.page_problem, request, problem)

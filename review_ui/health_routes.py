@@ -1,0 +1,29 @@
+"""For whoever watches the server: is it there, does it work, what did it do."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Response
+from starlette.responses import PlainTextResponse
+
+from review_ui.service import Parts, Who
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def health() -> dict[str, str]:
+    """The server answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def readiness(service: Parts) -> dict[str, str]:
+    """The ledger answers too."""
+    service.needs_no_users()
+    return {"status": "ready"}
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(service: Parts, _: Who) -> Response:
+    """Counters in Prometheus' text format."""
+    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -1,0 +1,100 @@
+"""The server: an address, a ledger, and the application until it is told to end."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+
+import uvicorn
+
+from review_ui.app import create_app
+from review_ui.picture_cache import PictureCache
+from review_ui.pictures import Pictures
+from review_ui.service import Service
+from segsvc.errors import ConfigError
+from segsvc.imaging import regions
+from segsvc.ledger import users
+from segsvc.ledger.intake import import_run
+from segsvc.ledger.opening import Ledger, open_ledger
+from segsvc.readers import ReadLimits
+from segsvc.settings import settings
+
+DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8765
+_PATIENCE_S = 10  # for requests that are under way when the server is told to end
+
+
+def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Callable[[str], None],
+          ready: Callable[[str], None]) -> None:
+    """Serves the ledger at `place` until SIGINT or SIGTERM; what is under way is finished first.
+
+    imports: runs that are taken into the ledger before. ready: called with the URL when it takes requests. Raises
+    ConfigError where the address cannot be had, or is beyond this machine while no users were made.
+    """
+    with closing(_bound(host, port)) as listener:
+        url = _url(host, listener)
+        is_local = ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
+        with open_ledger(place, serving=True, url=url) as ledger:
+            if not (is_local or users.any_users(ledger)):
+                raise ConfigError(f"--host {host}: expected users, as others than you can reach this address; there are "
+                                  "none. Make one by `segsvc users add NAME --role admin`, or serve on 127.0.0.1.")
+            for out in imports:
+                import_run(ledger, out, say=say)
+            regions.warm()
+            _run(_service(ledger, place, is_local=is_local), listener, host, lambda: ready(url))
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM,
+                                                                flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"--host: expected a name or address of this machine, got {host!r}: {error}") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"--host, --port: expected an address that is free, got {host}:{port}: {error.strerror}. "
+                          "Choose another by --port, or 0 for any that is free.") from error
+    return listener
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    address, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "localhost"}.get(address, host)
+    return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+
+
+def _service(ledger: Ledger, place: str, *, is_local: bool) -> Service:
+    chosen = settings()
+    folder = chosen.cache_dir if "://" in place else Path(place)
+    cache = PictureCache(folder / "pictures", limit_bytes=chosen.serve.pictures_limit_bytes)
+    return Service(ledger, Pictures(cache, ReadLimits(decode_bytes=chosen.decode_limit_bytes)), is_local=is_local,
+                   secure_cookies=chosen.serve.secure_cookies)
+
+
+def _run(service: Service, listener: socket.socket, host: str, ready: Callable[[], None]) -> None:
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    app = create_app(service, hosts=[*settings().serve.hosts, host])
+    config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, server_header=False,
+                            timeout_graceful_shutdown=_PATIENCE_S)
+    with suppress(KeyboardInterrupt):  # raised again by uvicorn, after it has ended as it was told to
+        _Server(config, ready).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Says when it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
