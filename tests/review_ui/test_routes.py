@@ -53,8 +53,9 @@ def test_a_decision_is_undone_by_another(served: Served) -> None:
         f"/v1/candidates/{item['candidate_id']}/decisions", headers={"If-Match": first.headers["etag"]},
         json={"verdict": "withdrawn", "undoes": first.json()["decision_id"]})
     assert undone.status_code == 201
-    mine = served.client.get(f"/v1/review/runs/{served.run_id}/mine").json()["items"]
-    assert [(each["verdict"], each["undone"]) for each in mine] == [("withdrawn", False), ("accepted", True)]
+    shown = served.client.get(f"/v1/candidates/{item['candidate_id']}").json()["decisions"]
+    assert [(each["verdict"], each["undone"]) for each in shown] == [("accepted", True), ("withdrawn", False)]
+    assert served.client.get(f"/v1/review/runs/{served.run_id}/mine").json()["items"] == []
 
 
 def test_a_decision_on_what_was_seen_before_is_refused_with_the_one_that_came_first(served: Served) -> None:
