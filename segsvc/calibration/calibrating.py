@@ -69,7 +69,7 @@ class Calibrated:
     promise: Promise
     notes: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]  # uri and error of images that could not be read
-    report: Path
+    report: str  # where it is
 
 
 def request(model: Model, place: str, *, split: str | None, classes: Sequence[str], targets: Targets,
@@ -121,9 +121,9 @@ def _refuse_learnt(model: Model, images: Sequence[LabelledImage]) -> None:
         lambda image: truth.content_digest(image.ref), images, at_once=truth.read_at_once(images)), strict=True)
         if digest in learnt]
     if seen:
-        told = ", ".join(seen[:_MOST_TOLD])
+        told = ", ".join(seen[:_MOST_TOLD]) + (f" and {len(seen) - _MOST_TOLD} more" if len(seen) > _MOST_TOLD else "")
         raise ConfigError(f"model {model.name}: expected images that it was not trained on, got {len(seen)} of "
-                          f"{len(images)} that it was: {told}{' ...' if len(seen) > _MOST_TOLD else ''}. On those it does "
+                          f"{len(images)} that it was: {told}. On those it does "
                           "better than on fresh ones. Take others, or a split that training left out.")
 
 
@@ -220,12 +220,16 @@ def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:
     if not short.objects:
         return (f"{what}: expected objects of that class, got none in {len(asked.images)} images. About {short.more_units} "
                 f"{unit}s with one would do; --class leaves classes out.")
-    units = f"{short.units} {unit}{'s' if short.units != 1 else ''}"
+    objects, units = _counted(short.objects, "object"), _counted(short.units, unit)
     best = f"the most they show is {short.best:g}" if short.best else "they show none"
     more = (f"About {short.more_units} more {unit}s with objects like these would do." if short.more_units is not None else
             f"No number of {unit}s like these that could be labelled would do: {short.never_found} objects are found by no "
             "stored candidate. Lower the model's floor, or train it on such objects.")
-    return f"{what}: expected data that show it, got {short.objects} objects in {units}: {best}. {more}"
+    return f"{what}: expected data that show it, got {objects} in {units}: {best}. {more}"
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _notes(asked: CalibrationRequest, choice: Choice, failed: Sequence[tuple[str, str]], unit: str) -> list[str]:
@@ -262,7 +266,7 @@ def _place(model: Model) -> str | Path:
     Raises ConfigError where it cannot be written.
     """
     if "://" in model.origin:
-        return model.origin.rstrip("/")
+        return model.place
     folder = settings().models_dir / model.folder.name if model.folder.parent == PACKAGED.resolve() else model.folder
     there = next(each for each in (folder, *folder.parents) if each.exists())
     try:
@@ -280,7 +284,7 @@ def _write(model: Model, point: OperatingPoint) -> Model:
     if isinstance(place, str):
         store_of(place).folder(place).put(POINT, raw)
         write_whole(model.folder / POINT, raw)
-        return read_model(model.folder)
+        return replace(read_model(model.folder), origin=model.origin)
     place.mkdir(parents=True, exist_ok=True)
     if place.resolve() != model.folder:
         for source in model.folder.iterdir():

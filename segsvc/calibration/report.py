@@ -6,15 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from segsvc.errors import ConfigError
 from segsvc.evaluation import charts
 from segsvc.evaluation.report import page_style
-from segsvc.models.checkpoint import write_whole
 from segsvc.models.library import Model
 from segsvc.operating_point import ClassThresholds, OperatingPoint, Promise, Proof, RecallAt
+from segsvc.stores import store_of
 from segsvc.types import Bound
 
 REPORT = "report.html"
@@ -37,15 +37,19 @@ class ClassShown:
     rows: tuple[tuple[RecallAt, float], ...]
 
 
-def write_report(model: Model) -> Path:
-    """Writes the section of a calibrated model into its report.html, which is made where there is none; its path.
+def write_report(model: Model) -> str:
+    """Writes the section of a calibrated model into its report.html, which is made where there is none; where that is.
 
     Raises ConfigError where that cannot be written, ValueError where the model has no calibration.
     """
-    path = model.folder / REPORT
-    page = path.read_text("utf-8", "replace") if path.is_file() else ""
-    write_whole(path, with_promise(page, model).encode("utf-8", "replace"))
-    return path
+    folder, report = store_of(model.place).folder(model.place), f"{model.place}/{REPORT}"
+    try:
+        page = (folder.read(REPORT) or b"").decode("utf-8", "replace")
+        folder.put(REPORT, with_promise(page, model).encode("utf-8", "replace"))
+    except OSError as error:
+        raise ConfigError(f"model {model.name}: expected a place that can be written for its report, got {report}: "
+                          f"{error.strerror or error}") from error
+    return report
 
 
 def with_promise(page: str, model: Model) -> str:

@@ -60,7 +60,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
         display.close()
     says = sentence(done.point, done.promise, done.model.card.class_names)
     document = CalibrationDocument(
-        model=done.model.name, digest=done.model.digest, folder=printable_path(done.model.folder),
+        model=done.model.name, digest=done.model.digest, folder=printable_path(done.model.place),
         operating_point=done.point, says=says, notes=list(done.notes),
         failed=[CalibrationFailure(image_uri=uri, error=error) for uri, error in done.failed],
         report=printable_path(done.report))

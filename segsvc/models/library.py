@@ -49,6 +49,11 @@ class Model:
         return self.card.digest
 
     @property
+    def place(self) -> str:
+        """Where it is kept: below its URI in a store, else in its folder."""
+        return self.origin.rstrip("/") if "://" in self.origin else str(self.folder)
+
+    @property
     def weights(self) -> Path:
         return self.folder / WEIGHTS
 

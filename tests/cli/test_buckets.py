@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.test_calibrate import write_dots
 from tests.conftest import Program
 from tests.s3_servers import S3Server, seaweedfs
 from tests.scenes import write_scenes
@@ -71,3 +72,25 @@ def test_failed_images_are_taken_up_again(segsvc: Program, server: S3Server, pag
     changed = segsvc(*RUN, "--retry-failed", environment=server.environment)
     assert changed.code == 3, changed.stderr  # it is another object now, and a run is over those that were planned
     assert json.loads(body(server, "failures.jsonl"))["error_kind"] == "changed"
+
+
+def test_a_model_in_a_bucket_has_its_promise_and_its_report_there(
+        segsvc: Program, server: S3Server, shared_home: Path, tmp_path: Path) -> None:
+    client, model = server.client(), "s3://pictures/models/bright"
+    for name in ("card.json", "model.safetensors"):
+        client.put_object(Bucket="pictures", Key=f"models/bright/{name}",
+                          Body=(shared_home / "models" / "bright" / name).read_bytes())
+    write_dots(tmp_path / "dots", 110)
+    answer = segsvc("calibrate", model, "--data", tmp_path / "dots", "--recall", "0.8", environment=server.environment)
+    assert answer.code == 0, answer.stderr
+    assert (f"model       {model}\n" in answer.stdout, f"report      {model}/report.html\n" in answer.stdout) == (True, True)
+    there = {name: client.get_object(Bucket="pictures", Key=f"models/bright/{name}")["Body"].read()
+             for name in ("operating_point.json", "report.html")}
+    assert json.loads(there["operating_point.json"])["promise"]["recall"] == 0.8
+    assert b"at least 80 % are flagged" in there["report.html"]
+    again = segsvc("report", model, environment=server.environment)
+    assert (again.code, again.stdout) == (0, f"{model}/report.html\n"), again.stderr
+    assert client.get_object(Bucket="pictures", Key="models/bright/report.html")["Body"].read() == there["report.html"]
+    run = segsvc("run", IN, "--model", model, "--out", "out", "--recall", "0.7", "--limit", "2",
+                 environment=server.environment)
+    assert (run.code, "guaranteed as calibrated" in run.stdout) == (0, True), run.stderr

@@ -188,6 +188,7 @@ def test_what_is_wrong_is_found_before_any_work(segsvc: Program, own: Path, dots
     answer = segsvc("calibrate", "./own", "--data", dots)
     assert answer.code == 2
     assert "expected images that it was not trained on, got 3 of 110 that it was" in answer.stderr
+    assert "0002x0.png. On those it does better" in answer.stderr
     assert not (own / "operating_point.json").exists()
 
 
