@@ -144,9 +144,13 @@ def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
     if choice.shortfalls:
         raise RunError("\n".join(_says(each, asked, unit) for each in choice.shortfalls))
     if asked.demands_precision and choice.without_acceptance:
+        best = ((name, max((row.precision for row in choice.proofs[name].precisions), default=None))
+                for name in choice.without_acceptance)
+        told = "; ".join(f"{name}, where they show {f'{most:g} at the most' if most is not None else 'none'}"
+                         for name, most in best)
         raise RunError(f"precision {asked.targets.precision:g} of acceptance at confidence {asked.targets.confidence:g}: "
-                       f"the data cannot show it for {', '.join(choice.without_acceptance)}. Ask for less, label more "
-                       "images, or leave --precision away: then nothing is accepted by rule there.")
+                       f"the data cannot show it for {told}. Ask for less, label more images, or leave --precision away: "
+                       "then nothing is accepted by rule there.")
     promise = _promise(asked, choice, seen, unit)
     point = _point(asked, choice, promise, runtime, _profile(asked, seen))
     model = _write(asked.model, point)

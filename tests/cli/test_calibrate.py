@@ -166,6 +166,10 @@ def test_a_recall_that_the_data_cannot_show_says_what_they_can_and_how_many_more
     assert "the most they show is 0.9" in answer.stderr
     assert "more images with objects like these would do" in answer.stderr
     assert not (own / "operating_point.json").exists() and not (own / "report.html").exists()
+    precise = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.8", "--precision", "0.999")
+    assert precise.code == 1
+    assert "the data cannot show it for bright, where they show 0." in precise.stderr
+    assert not (own / "operating_point.json").exists()
     hopeless = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.995")
     assert hopeless.code == 1
     assert "No number of images like these that could be labelled would do" in hopeless.stderr
