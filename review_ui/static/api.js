@@ -1,11 +1,13 @@
 /** HTTP to our own origin, in JSON. */
 
-/** What the server refused. Status 0: no answer; 401 also where a page came instead of JSON. */
-export class Refusal extends Error {
-	constructor(status, problem = {}, wait_s = 0) {
-		super(problem.detail || problem.title || (status ? `The server answered ${status}.` : "No connection."));
-		Object.assign(this, { status, problem, wait_s });
-	}
+/** What the server refused, an Error with its `status`. 0: no answer; 401 also where a page came instead of JSON. */
+const refusal = (status, problem = {}, wait_s = 0) => Object.assign(
+	new Error(problem.detail || problem.title || (status ? `The server answered ${status}.` : "No connection.")), { status, problem, wait_s });
+
+/** Why the server refused; any other error is thrown on. */
+export function refused(error) {
+	if (error.status === undefined) throw error;
+	return error.message;
 }
 
 /** {value, etag} of the answer. */
@@ -19,9 +21,9 @@ export async function call(method, path, body, headers) {
 			headers: { Accept: "application/json", "Content-Type": "application/json", ...headers },
 		});
 		text = await answer.text();
-	} catch { throw new Refusal(0); }
-	try { value = JSON.parse(text || "{}"); } catch { if (answer.ok) throw new Refusal(401); }
-	if (!answer.ok) throw new Refusal(answer.status, value, +answer.headers.get("Retry-After"));
+	} catch { throw refusal(0); }
+	try { value = JSON.parse(text || "{}"); } catch { if (answer.ok) throw refusal(401); }
+	if (!answer.ok) throw refusal(answer.status, value, +answer.headers.get("Retry-After"));
 	return { value, etag: answer.headers.get("ETag") };
 }
 

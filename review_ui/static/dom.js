@@ -11,11 +11,7 @@ export function el(tag, attributes, ...children) {
 
 /** Calls `then` once the frame with what was drawn just now is out. */
 export function afterPaint(then) {
-	requestAnimationFrame(() => {
-		const { port1, port2 } = new MessageChannel();
-		port1.onmessage = () => { port1.close(); then(); };
-		port2.postMessage(0);
-	});
+	requestAnimationFrame(() => setTimeout(then));
 }
 
 /** Settings of this browser. */

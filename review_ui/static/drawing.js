@@ -43,7 +43,7 @@ export function drawPictures(pen, layers, { scale, left, top }) {
 /** A candidate's mask or box; at opacity 0 nothing. */
 export function drawMark(pen, { kind, outline, x0, y0, x1, y1 }, number, { scale, left, top }, opacity) {
 	if (!opacity || kind === "image") return;
-	const path = new Path2D(), masked = outline.length, w = (x1 - x0) * scale, h = (y1 - y0) * scale;
+	const path = new Path2D(), masked = outline.length;
 	for (const ring of masked ? outline : [[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]]) {
 		ring.forEach(([u, v], n) => path[n ? "lineTo" : "moveTo"]((u - left) * scale, (v - top) * scale));
 		path.closePath();
@@ -52,7 +52,6 @@ export function drawMark(pen, { kind, outline, x0, y0, x1, y1 }, number, { scale
 	pen.fillStyle = pattern(number);
 	if (masked) pen.fill(path, "evenodd");
 	pen.globalAlpha = 1;
-	if (Math.max(w, h) < 16) path.roundRect((x0 - left) * scale + w / 2 - 18, (y0 - top) * scale + h / 2 - 18, 36, 36, 18); // is seen by a ring
 	line(pen, path, colour(number));
 }
 

@@ -3,127 +3,109 @@ import { $ } from "./dom.js";
 import { line } from "./drawing.js";
 import { decode, encode } from "./rle.js";
 
-class Editor {
-	brush = 16; // CSS px across
-	tool = "brush"; // or erase, polygon, cut
-	#steps = []; #corners = []; #last; #pointer;
+/** Shows the tools; calls saved({box, mask_rle}), saved(null) where nothing is painted, or saved() where it was given up. */
+export function edit(stage, { x0, y0, x1, y1, width_px, height_px, mask_rle }, colour, saved) {
+	const w = x1 - x0, h = y1 - y0, room = Math.max(32, w >> 1, h >> 1), x = Math.max(0, x0 - room), y = Math.max(0, y0 - room);
+	const width = Math.min(width_px, x1 + room) - x, height = Math.min(height_px, y1 + room) - y, tools = $("editor");
+	if (width * height > 2 ** 24) throw new RangeError("Too large to be corrected here.");
+	const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext("2d", { willReadFrequently: true });
+	const whole = () => pen.getImageData(0, 0, width, height), tool = () => tools.elements.tool.value, size = () => +tools.elements.size.value;
+	const brushes = () => ["brush", "erase"].includes(tool());
+	const steps = [], corners = [];
+	let last, pointer;
 
-	constructor(stage, { x0, y0, x1, y1, width_px, height_px, mask_rle }, colour) {
-		const w = x1 - x0, h = y1 - y0, room = Math.max(32, w >> 1, h >> 1), x = Math.max(0, x0 - room), y = Math.max(0, y0 - room);
-		const width = Math.min(width_px, x1 + room) - x, height = Math.min(height_px, y1 + room) - y;
-		if (width * height > 2 ** 24) throw new RangeError("This candidate is too large to be corrected here.");
-		this.canvas = new OffscreenCanvas(width, height);
-		const pen = this.canvas.getContext("2d", { willReadFrequently: true });
-		Object.assign(pen, { fillStyle: colour, strokeStyle: colour, lineCap: "round" });
-		Object.assign(this, { stage, pen, x, y, width, height });
-		pen.fillRect(x0 - x, y0 - y, w, h);
-		const flags = mask_rle && decode(mask_rle, w * h), picture = pen.getImageData(x0 - x, y0 - y, w, h);
-		flags?.forEach((flag, n) => { picture.data[(n % h * w + Math.floor(n / h)) * 4 + 3] = flag * 255; });
-		pen.putImageData(picture, x0 - x, y0 - y);
-		pen.translate(-x, -y);
-	}
+	Object.assign(pen, { fillStyle: colour, strokeStyle: colour, lineCap: "round" });
+	pen.fillRect(x0 - x, y0 - y, w, h);
+	const picture = pen.getImageData(x0 - x, y0 - y, w, h);
+	if (mask_rle) decode(mask_rle, w * h).forEach((flag, n) => { picture.data[(n % h * w + Math.floor(n / h)) * 4 + 3] = flag * 255; });
+	pen.putImageData(picture, x0 - x, y0 - y);
+	pen.translate(-x, -y);
 
-	draw(pen, { scale, left, top }) {
-		const at = ([u, v]) => [(u - left) * scale, (v - top) * scale], place = [...at([this.x, this.y]), this.width * scale, this.height * scale];
-		pen.imageSmoothingEnabled = false;
-		pen.globalAlpha = 0.5;
-		pen.drawImage(this.canvas, ...place);
-		pen.globalAlpha = 1;
-		const path = new Path2D();
-		path.rect(...place);
-		this.#corners.forEach((corner, n) => path[n ? "lineTo" : "moveTo"](...at(corner)));
-		if (this.#pointer) {
-			const [u, v] = at(this.#pointer), round = this.#brushes ? this.brush / 2 : 2;
-			path.moveTo(u + round, v);
-			path.arc(u, v, round, 0, 7);
-		}
-		line(pen, path, "#fff");
-	}
-
-	get #brushes() { return ["brush", "erase"].includes(this.tool); }
-
-	#begin() {
-		this.#steps.push(this.pen.getImageData(0, 0, this.width, this.height));
-		if (this.#steps.length > 12) this.#steps.shift();
-		this.pen.globalCompositeOperation = ["erase", "cut"].includes(this.tool) ? "destination-out" : "source-over";
-		this.pen.beginPath();
-	}
-
-	down(event) {
-		const at = this.stage.under(event), [first] = this.#corners;
-		if (this.#brushes) {
-			this.#begin();
-			this.#stroke(this.#last = at);
-		} else if (this.#corners.length > 2 && Math.hypot(at[0] - first[0], at[1] - first[1]) * this.stage.frame.scale < 10) this.#close();
-		else this.#corners.push(at);
-		this.stage.draw();
-	}
-
-	move(event) {
-		this.#pointer = this.stage.under(event);
-		if (this.#last) this.#stroke(this.#pointer);
-		this.stage.draw();
-	}
-
-	up() { this.#last = null; }
-
-	#stroke(to) {
-		this.pen.lineWidth = this.brush / this.stage.frame.scale;
-		this.pen.beginPath();
-		this.pen.moveTo(...this.#last);
-		this.pen.lineTo(...this.#last = to);
-		this.pen.stroke();
+	function begin() {
+		steps.push(whole());
+		if (steps.length > 12) steps.shift();
+		pen.globalCompositeOperation = ["erase", "cut"].includes(tool()) ? "destination-out" : "source-over";
+		pen.beginPath();
 	}
 
 	/** Fills the polygon that was begun. */
-	#close() {
-		this.#begin();
-		for (const corner of this.#corners.splice(0)) this.pen.lineTo(...corner);
-		this.pen.fill();
+	function close() {
+		begin();
+		for (const corner of corners.splice(0)) pen.lineTo(...corner);
+		pen.fill();
 	}
 
-	back() {
-		if (!this.#corners.pop() && this.#steps.length) this.pen.putImageData(this.#steps.pop(), 0, 0);
-		this.stage.draw();
+	function back() {
+		if (!corners.pop() && steps.length) pen.putImageData(steps.pop(), 0, 0);
+		stage.draw();
 	}
 
-	/** {box, mask_rle} of what is painted, null if nothing is. */
-	result() {
-		if (this.#corners.length > 2) this.#close();
-		const { x, y, width, height } = this, { data } = this.pen.getImageData(0, 0, width, height), xs = [], ys = [];
-		const on = (u, v) => data[(v * width + u) * 4 + 3] > 127;
-		for (let u = 0; u < width; u++) for (let v = 0; v < height; v++) if (on(u, v)) { xs[u] = 1; ys[v] = 1; }
-		const u0 = xs.indexOf(1), v0 = ys.indexOf(1), w = xs.length - u0, h = ys.length - v0;
-		if (u0 < 0) return null;
-		const flags = Uint8Array.from({ length: w * h }, (_, n) => on(u0 + Math.floor(n / h), v0 + n % h));
-		return { box: { x0: x + u0, y0: y + v0, x1: x + u0 + w, y1: y + v0 + h }, mask_rle: encode(flags) };
+	function result() {
+		if (corners.length > 2) close();
+		const { data } = whole(), on = (u, v) => data[(v * width + u) * 4 + 3] > 127, us = [], vs = [];
+		for (let u = 0; u < width; u++) for (let v = 0; v < height; v++) if (on(u, v)) us[u] = vs[v] = 1;
+		const u0 = us.indexOf(1), v0 = vs.indexOf(1), across = us.length - u0, down = vs.length - v0;
+		return u0 < 0 ? null : { box: { x0: x + u0, y0: y + v0, x1: x + us.length, y1: y + vs.length },
+			mask_rle: encode(Uint8Array.from({ length: across * down }, (_, n) => on(u0 + Math.floor(n / down), v0 + n % down))) };
 	}
-}
 
-/** Shows the tools; calls `saved(result)`, or `saved()` where it was given up. */
-export function edit(stage, item, colour, saved) {
-	const editor = stage.editor = new Editor(stage, item, colour), tools = $("editor");
-	const end = (save) => {
-		const result = save ? editor.result() : undefined;
+	function end(save) {
+		const made = save ? result() : undefined;
 		stage.editor = null;
 		tools.hidden = true;
 		removeEventListener("keydown", keys, true);
 		stage.draw();
-		saved(result);
-	};
-	const keys = (event) => {
+		saved(made);
+	}
+
+	function keys(event) {
 		const { key, target } = event;
-		if (key === "Tab" || (key !== "Escape" && target.matches("#editor :is(button, input)") && key !== "Backspace")) return;
-		if (key === "Enter" || key === "Escape") end(key === "Enter");
-		else if (key === "Backspace") editor.back();
-		else if (!/^([-+=0[\]c]|Arrow.*)$/.test(key)) return event.stopPropagation(); // the view may still be changed
-		else return;
-		event.preventDefault();
+		if (key === "Tab" || (key === "Enter" && target.matches("button")) || (target.matches("#editor *") && /^(Arrow| )/.test(key))) return;
+		if (/^([-+=0[\]c]|Arrow.*)$/.test(key)) return; // the view may still be changed
 		event.stopPropagation();
+		if (!["Enter", "Escape", "Backspace"].includes(key)) return;
+		event.preventDefault();
+		key === "Backspace" ? back() : end(key === "Enter");
+	}
+
+	stage.editor = {
+		draw(over, { scale, left, top }) {
+			const at = ([u, v]) => [(u - left) * scale, (v - top) * scale], place = [...at([x, y]), width * scale, height * scale], path = new Path2D();
+			over.imageSmoothingEnabled = false;
+			over.globalAlpha = 0.5;
+			over.drawImage(canvas, ...place);
+			over.globalAlpha = 1;
+			path.rect(...place);
+			corners.forEach((corner, n) => path[n ? "lineTo" : "moveTo"](...at(corner)));
+			if (pointer) {
+				const [u, v] = at(pointer), radius = brushes() ? size() / 2 : 2;
+				path.moveTo(u + radius, v);
+				path.arc(u, v, radius, 0, 7);
+			}
+			line(over, path, "#fff");
+		},
+		down(event) {
+			const at = stage.under(event), [first] = corners;
+			if (brushes()) { begin(); last = at; }
+			else if (corners.length > 2 && Math.hypot(at[0] - first[0], at[1] - first[1]) * stage.frame.scale < 10) close();
+			else corners.push(at);
+			this.move(event);
+		},
+		move(event) {
+			pointer = stage.under(event);
+			if (last) {
+				pen.lineWidth = size() / stage.frame.scale;
+				pen.beginPath();
+				pen.moveTo(...last);
+				pen.lineTo(...last = pointer);
+				pen.stroke();
+			}
+			stage.draw();
+		},
+		up() { last = null; },
 	};
-	tools.oninput = ({ target: { name, value } }) => { editor[name] = value; };
 	tools.onsubmit = (event) => { event.preventDefault(); end(event.submitter.value === "save"); };
-	$("editor-back").onclick = () => editor.back();
+	$("editor-back").onclick = back;
 	tools.reset();
 	tools.hidden = false;
 	addEventListener("keydown", keys, true);

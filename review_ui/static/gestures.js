@@ -1,6 +1,6 @@
 /** Pointers on the stage: a mouse pans, its wheel zooms; one finger swipes a verdict, two pan and zoom. */
 
-/** Calls swiped("accepted") to the right, "rejected" to the left, "unsure" up. */
+/** Calls swiped("accept") to the right, "reject" to the left, "unsure" up. */
 export function listen(stage, swiped) {
 	const { element } = stage, down = new Map();
 	let start;
@@ -11,15 +11,11 @@ export function listen(stage, swiped) {
 	const follow = (x, y) => {
 		element.style.setProperty("--x", `${x}px`);
 		element.style.setProperty("--y", `${y}px`);
-		element.dataset.swipe = Math.max(Math.abs(x), -y) < 70 ? "" : Math.abs(x) < -y ? "unsure" : x > 0 ? "accepted" : "rejected";
-	};
-	const zoom = (factor, x, y) => {
-		const place = element.getBoundingClientRect();
-		stage.zoom(factor, x - place.left, y - place.top);
+		element.dataset.swipe = Math.max(Math.abs(x), -y) < 70 ? "" : Math.abs(x) < -y ? "unsure" : x > 0 ? "accept" : "reject";
 	};
 	element.onwheel = (event) => {
 		event.preventDefault();
-		stage.item && zoom(2 ** (-event.deltaY / 400), event.clientX, event.clientY);
+		stage.item && stage.zoom(2 ** (-event.deltaY / 400), event.clientX, event.clientY);
 	};
 	element.onpointerdown = (event) => {
 		if (event.button || !stage.item) return;
@@ -36,14 +32,14 @@ export function listen(stage, swiped) {
 		const now = middle();
 		if (event.pointerType === "touch" && down.size < 2) return start && follow(now[0] - start[0], Math.min(0, now[1] - start[1]));
 		stage.pan(x - now[0], y - now[1]);
-		apart && zoom(now[2] / apart, ...now);
+		apart && stage.zoom(now[2] / apart, ...now);
 	};
 	element.onpointerup = element.onpointercancel = ({ type, pointerId }) => {
 		if (stage.editor) return stage.editor.up();
 		down.delete(pointerId);
-		const verdict = type === "pointerup" && start && element.dataset.swipe;
+		const action = type === "pointerup" && start && element.dataset.swipe;
 		follow(0, 0);
 		start = null;
-		verdict && swiped(verdict);
+		action && swiped(action);
 	};
 }

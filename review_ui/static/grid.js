@@ -6,35 +6,36 @@ import { picture } from "./pictures.js";
 
 const SIZE = { width: 160, height: 160 };
 
-export class Grid {
-	items = [];
-
-	constructor(number) { this.number = number; }
-
-	show(items) {
-		Object.assign(this, { items, wrong: new Set(), shown: performance.now() });
-		$("cells").replaceChildren(...items.map((item) => this.#cell(item)));
-		this.#tell();
-	}
-
-	#cell(item) {
+/** number(item): the place of its class in the list. */
+export function gridOf(number) {
+	function cellOf(item) {
 		const canvas = el("canvas", {}), at = frame(item, SIZE, AT_FIRST), part = region(item, SIZE, at);
 		picture(regionUrl(item, part)).ready.then(({ bitmap }) => {
 			const pen = blank(canvas, SIZE);
 			if (bitmap) drawPictures(pen, [{ bitmap, at: part }], at);
-			drawMark(pen, item, this.number(item), at, 0.35);
+			drawMark(pen, item, number(item), at, 0.35);
 		});
 		const cell = el("button", { type: "button", class: "cell", "aria-pressed": false, "aria-label": `Reject ${item.class_name} in ${item.image_name}`, onclick: () => {
-			if (!this.wrong.delete(item)) this.wrong.add(item);
-			cell.setAttribute("aria-pressed", this.wrong.has(item));
-			this.#tell();
+			if (!grid.wrong.delete(item)) grid.wrong.add(item);
+			cell.setAttribute("aria-pressed", grid.wrong.has(item));
+			tell();
 		} }, canvas);
 		return cell;
 	}
 
-	#tell() {
-		const { items: { length }, wrong: { size } } = this;
+	function tell() {
+		const { items: { length }, wrong: { size } } = grid;
 		$("grid-decide").disabled = !length;
 		$("grid-words").textContent = !length ? "Nothing left" : `Accept ${length - size}${size ? `, reject ${size}` : ""}`;
 	}
+
+	const grid = {
+		items: [],
+		show(items) {
+			Object.assign(grid, { items, wrong: new Set(), shown: performance.now() });
+			$("cells").replaceChildren(...items.map(cellOf));
+			tell();
+		},
+	};
+	return grid;
 }

@@ -49,10 +49,10 @@ function ask(button) {
 	button.onblur = write;
 	button.onkeydown = (event) => {
 		const key = plain(event), other = of(key);
-		if (["Shift", "Control", "Alt", "Meta"].includes(key)) return;
+		if (/^(Shift|Control|Alt|Meta)$/.test(key)) return;
 		event.preventDefault();
 		button.onkeydown = null;
-		if (["Escape", "Tab", "Enter"].includes(key)) write();
+		if (/^(Escape|Tab|Enter)$/.test(key)) write();
 		else change({ ...keys, ...(other && { [other]: keys[button.name] }), [button.name]: key }); // two of the same change places
 	};
 }

@@ -7,20 +7,20 @@ const WHY = { 401: "Your login has ended.", 507: "The server’s disk is full." 
 export function listen(outbox) {
 	const button = $("waiting"), dialog = $("waiting-list"), login = $("trouble-login"), words = $("trouble-words");
 	const show = () => {
-		const { hard, waiting, trouble } = outbox;
-		button.lastChild.textContent = hard.length ? `${many(hard.length)} to look at` : waiting.length ? `${count(waiting.length)} waiting` : "All saved";
-		button.dataset.state = hard.length ? "hard" : trouble ? "trouble" : waiting.length ? "busy" : "calm";
-		$("trouble").hidden = !trouble || !waiting.length;
-		const why = trouble && `${WHY[trouble.status] || trouble.message} ${many(waiting.length)} kept in this browser until the server has them.`;
+		const { entries, trouble } = outbox, hard = entries.filter((entry) => entry.problem).length, waiting = entries.length - hard;
+		button.lastChild.textContent = hard ? `${many(hard)} to look at` : waiting ? `${count(waiting)} waiting` : "All saved";
+		button.dataset.state = hard ? "hard" : trouble ? "trouble" : waiting ? "busy" : "calm";
+		$("trouble").hidden = !trouble || !waiting;
+		const why = trouble && `${WHY[trouble.status] || trouble.message} ${many(waiting)} kept in this browser until the server has them.`;
 		if (words.textContent !== why) words.textContent = why;
 		login.hidden = trouble?.status !== 401;
 		login.href = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
 		if (dialog.open) list();
 	};
 	const list = () => {
-		$("waiting-words").textContent = [outbox.entries.length ? `${many(outbox.waiting.length)} on the way.` : "The server has all your verdicts.",
-			...outbox.others().map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
-		$("waiting-rows").replaceChildren(...outbox.hard.map((entry) => {
+		$("waiting-words").textContent = [outbox.entries.length ? "Sent as soon as it can be done." : "The server has all your verdicts.",
+			...[...outbox.others()].map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
+		$("waiting-rows").replaceChildren(...outbox.entries.filter((entry) => entry.problem).map((entry) => {
 			const { class_name, body, first, problem } = entry;
 			const verdict = (who, what) => el("p", {}, `${who}: ${SIGNS[what] || ""} ${what}`);
 			const choice = (label, does) => el("button", { type: "button", onclick: () => outbox[does](entry) }, label);
