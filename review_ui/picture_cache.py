@@ -46,6 +46,10 @@ class PictureCache:
         with self._guard:
             return sum(self._sizes.values())
 
+    def __contains__(self, name: str) -> bool:
+        with self._guard:
+            return name in self._sizes
+
     def find(self, name: str) -> Path | None:
         """The file of that name, which counts as used now; None where it is not kept."""
         path = self._folder / name

@@ -92,9 +92,9 @@ class Pictures:
         self._making = [threading.Lock() for _ in range(_LOCKS)]
 
     def is_ready(self, image_id: str, frame: int) -> bool:
-        """Whether a crop of the frame can be had without opening its image."""
+        """Whether a crop of the frame can be had without opening its image, which may take long."""
         with self._guard:
-            return (image_id, frame) in self._open
+            return (image_id, frame) in self._open or _file_name(image_id, frame) in self._cache
 
     def crop(self, ref: ImageRef, region: Region) -> bytes:
         """A JPEG of the region. Opens the image first where that was not done yet, which may take long.

@@ -13,7 +13,8 @@ from segsvc.models.library import Model, find_model
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import left_document
-from segsvc.writers.paths import replacing
+
+_REPORT, _METRICS = "report.html", "metrics.json"
 
 
 @click.command("report")
@@ -49,22 +50,27 @@ def _of_model(place: str) -> tuple[str, int]:
         model = find_model(place)
     except (UnknownName, ConfigError) as error:
         raise ConfigError(f"expected a run's folder or a model, got {place!r}: no spec.json there, and {error}") from error
-    report = model.folder / "report.html"
+    folder = store_of(model.place).folder(model.place)
     promises = model.operating_point is not None and model.operating_point.promise is not None
-    if not report.is_file() and ((model.folder / "metrics.json").is_file() or not promises):
-        _make_report(model)
+    if folder.tag(_REPORT) is None and ((model.folder / _METRICS).is_file() or not promises):
+        page = _made_report(model)
+        try:
+            folder.put(_REPORT, page)
+        except OSError as error:
+            raise ConfigError(f"model {model.name}: expected a place that can be written for its report, got {model.place}: "
+                              f"{error.strerror or error}") from error
     if promises:
         from segsvc.calibration.report import write_report  # loads what draws
 
         write_report(model)
-    return str(report), report.stat().st_size
+    return f"{model.place}/{_REPORT}", len(folder.read(_REPORT) or b"")
 
 
-def _make_report(model: Model) -> None:
-    """Makes the report of the model's metrics.json, without pictures."""
+def _made_report(model: Model) -> bytes:
+    """The report of the model's metrics.json, without pictures."""
     from segsvc.evaluation.report import render_evaluation  # loads what draws
 
-    metrics, nothing = model.folder / "metrics.json", f"model {model.name}: there is no report.html in {model.folder}, and"
+    metrics, nothing = model.folder / _METRICS, f"model {model.name}: there is no {_REPORT} in {model.place}, and"
     if not metrics.is_file():
         raise ConfigError(f"{nothing} no metrics.json to make it of. `segsvc evaluate` makes both.")
     try:
@@ -72,5 +78,4 @@ def _make_report(model: Model) -> None:
     except (ValidationError, OSError) as error:
         raise ConfigError(f"{nothing} its metrics.json is not what `segsvc evaluate` writes. Measure the model by it."
                           ) from error
-    with replacing(model.folder / "report.html") as file:
-        file.write(render_evaluation(document).encode("utf-8", "replace"))
+    return render_evaluation(document).encode("utf-8", "replace")

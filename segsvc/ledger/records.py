@@ -275,6 +275,20 @@ class EffectiveVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class DecidedBy:
+    """How often somebody, or a rule, said what. hours: of work, None for rules. Withdrawals stand beside what they undid."""
+
+    name: str
+    is_rule: bool
+    accepted: int
+    rejected: int
+    edited: int = 0
+    unsure: int = 0
+    withdrawn: int = 0
+    hours: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far the review of a run is.
 
