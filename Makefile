@@ -17,6 +17,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[ray,test,bench]"
 	$(BIN)/segsvc models pull
+	bash tests/servers.sh
 	touch $@
 
 demo: $(VENV)/.ready  ## segment real nuclei and classify real photos, then review them in the browser
