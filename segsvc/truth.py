@@ -116,8 +116,9 @@ def _painted(objects: Sequence[TrueObject], dataset: Dataset, what: str, window:
     layers = []
     for each in objects:
         if each.mask_rle is None and not each.ignored:
-            raise ConfigError(f"{what}: expected objects with masks, got {each.class_name!r} with a box alone ({each.box}): "
-                              "such a set teaches no px")
+            raise ConfigError(f"{what}: expected objects with masks, got {each.class_name!r} with a box alone "
+                              f"(x {each.box.x0} to {each.box.x1}, y {each.box.y0} to {each.box.y1}): such a set teaches "
+                              "no px")
         rle = each.mask_rle if each.mask_rle is not None else masks.encode(
             np.ones((each.box.height_px, each.box.width_px), np.bool_))
         area_px = masks.area_px(rle, height_px=each.box.height_px, width_px=each.box.width_px)

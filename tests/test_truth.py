@@ -94,7 +94,7 @@ def test_objects_are_painted_by_their_class_the_smaller_ones_last_and_ignored_on
 
 def test_an_object_with_a_box_alone_teaches_no_px_unless_it_is_ignored() -> None:
     alone = TrueObject("disc", Box(1, 1, 4, 4))
-    with pytest.raises(ConfigError, match=r"a\.png: expected objects with masks, got 'disc' with a box alone"):
+    with pytest.raises(ConfigError, match=r"a\.png: expected objects with masks, got 'disc' with a box alone \(x 1 to 4, y"):
         painted(with_objects(alone), made())
     assert int((painted(with_objects(replace(alone, ignored=True)), made()) == 255).sum()) == 9
 

@@ -61,7 +61,10 @@ def draft_of_bytes(request: ImportRequest, raw: bytes) -> Draft:
     request.check_unused("onnx", "arch", "encoder", "options", "prefix", "anchor_sizes_px", "anchor_ratios", "norm_eps")
     if request.task not in (Task.SEMANTIC, Task.CLASSIFICATION):
         raise ConfigError(f"--task: expected semantic or classification for an ONNX model, got {request.task or 'none'}")
-    model = read_graph(raw)
+    try:
+        model = read_graph(raw)
+    except ConfigError as error:
+        raise ConfigError(f"{request.source}: {error}") from error
     own = {each.name for each in model.graph.initializer}
     [given] = [each for each in model.graph.input if each.name not in own]
     channels, height, width = _input(given)

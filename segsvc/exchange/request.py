@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 NO_WEIGHTS = "0" * 64  # in the card of a draft, whose weights are not written yet
+_FLAGS = {"options": "option", "anchor_sizes_px": "anchor-sizes"}  # where a setting's flag has another name
 
 
 class SourceKind(StrEnum):
@@ -67,8 +68,8 @@ class ImportRequest:
         """Raises ConfigError where a setting is given that the kind does not have: it would be taken for obeyed."""
         for name in names:
             if getattr(self, name) not in (None, False, {}):
-                raise ConfigError(f"--{name.replace('_', '-').removesuffix('-px')}: a source of the kind {kind} does not "
-                                  "have it: leave it out")
+                flag = _FLAGS.get(name, name.replace("_", "-"))
+                raise ConfigError(f"--{flag}: a source of the kind {kind} does not have it: leave it out")
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,8 @@ def _loaded(raw: bytes, where: str) -> object:
     """What a checkpoint holds: tensors and plain containers, or ConfigError."""
     import torch
 
+    if not raw:
+        raise ConfigError(f"{where}: expected a PyTorch checkpoint, got an empty file. Copy or save it again.")
     if raw[: len(_ZIP)] == _ZIP:
         _check_archive(raw, where)
     try:
@@ -167,7 +169,8 @@ def _tensors(state: object, where: str) -> dict[str, torch.Tensor]:
     import torch
 
     if not isinstance(state, Mapping) or not state:
-        raise ConfigError(f"{where}: expected a mapping of names to tensors, got {type(state).__name__}")
+        came = "an empty one" if isinstance(state, Mapping) else type(state).__name__
+        raise ConfigError(f"{where}: expected a mapping of names to tensors, got {came}")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ConfigError(f"{where}: expected names and tensors, got {name!r}: {type(value).__name__}")
@@ -210,7 +213,7 @@ def save_model(state: Mapping[str, torch.Tensor], path: Path, *, half: bool) -> 
         if value.is_floating_point():
             value = value.to(torch.float16 if half else value.dtype)
             if not bool(torch.isfinite(value).all()):
-                raise ConfigError(f"{path}: expected finite weights of {value.dtype}, got some beyond it in {name}")
+                raise ConfigError(f"tensor {name}: expected finite weights of {value.dtype}, got some beyond it")
         tensors[name] = value.contiguous().clone()  # its own memory: safetensors refuses tensors that share
     raw: bytes = safetensors.torch.save(tensors)
     write_whole(path, raw)

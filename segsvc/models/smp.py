@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from segsvc.card import ModelCard
 from segsvc.errors import ConfigError
+from segsvc.models.timm_names import near_networks
 
 if TYPE_CHECKING:
     import torch
 
 
+_OF_TIMM = "tu-"
 _MOST_SAID = 120  # characters of the library's own words, which may list all encoders
 _OF_THE_CARD = frozenset({"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params"})
 
@@ -45,11 +47,19 @@ class SmpFamily:
                 card.arch, encoder_name=card.encoder or "resnet34", encoder_weights=None, in_channels=card.channels,
                 classes=len(card.classes) + card.background, **card.options)
         except (LookupError, ValueError, RuntimeError, AttributeError, TypeError, AssertionError, ArithmeticError) as error:
-            near = difflib.get_close_matches(card.encoder or "", smp.encoders.get_encoder_names(), n=3)
+            near = _near(card.encoder or "", smp.encoders.get_encoder_names())
+            said = textwrap.shorten(str(error), _MOST_SAID, placeholder=" ...").removesuffix(".")
             raise ConfigError(f"model {card.name}: segmentation-models-pytorch has no arch {card.arch!r} with encoder "
-                              f"{card.encoder!r}: {textwrap.shorten(str(error), _MOST_SAID, placeholder=' ...')}"
+                              f"{card.encoder!r}: {said}."
                               + (f" Did you mean {', '.join(near)}?" if near else "")) from error
         return network
+
+
+def _near(encoder: str, known: list[str]) -> list[str]:
+    """Encoders with like names; those of timm begin with `tu-`."""
+    if encoder.startswith(_OF_TIMM):
+        return [_OF_TIMM + name for name in near_networks(encoder.removeprefix(_OF_TIMM))]
+    return difflib.get_close_matches(encoder, known, n=3)
 
 
 def _check_options(card: ModelCard, architecture: type[torch.nn.Module]) -> None:

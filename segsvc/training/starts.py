@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from segsvc.models.checkpoint import LITE0_ARCH, imagenet_lite0
 from segsvc.models.library import find_model, load_weights
 
 IMAGENET, RANDOM = "imagenet", "random"
+_MOST_SAID = 160  # characters of a library's own words
 LITE0_FILE = "efficientnet-lite0-57934424.pth"
 
 
@@ -83,7 +85,7 @@ def _from_hub(card: ModelCard, own: dict[str, torch.Tensor]) -> dict[str, torch.
         given = _fetch_timm(name.removeprefix("tu-")) if name.startswith("tu-") or card.task is not Task.SEMANTIC else \
             _fetch_smp(name)
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # no such weights, no network, a damaged download
-        said = (str(error).strip() or repr(error)).splitlines()[0][:160]
+        said = textwrap.shorten(str(error) or repr(error), _MOST_SAID, placeholder=" ...").removesuffix(".")
         raise ConfigError(f"--init imagenet: expected weights of {name} from its hub, got: {said}. Use the encoder "
                           f"tu-{LITE0_ARCH}, which is here, --init random, or --init with a model.") from error
     return _placed(given, own, card.task)

@@ -97,6 +97,15 @@ def test_a_place_that_is_no_folder_on_a_disk_is_refused(segsvc: Program, data: P
     assert not (tmp_path / "s3:").exists()
 
 
+def test_without_a_network_an_encoder_that_is_not_here_is_answered_with_what_is(
+        segsvc: Program, data: Path, tmp_path: Path) -> None:
+    said = complaint(segsvc("train", data, "--task", "classification", "--arch", "resnet18", "--out", tmp_path / "model",
+                            environment={"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hub")}), 2)
+    assert "expected weights of resnet18 from its hub, got: " in said
+    assert " ... Use the encoder tu-tf_efficientnet_lite0, which is here, --init random" in said  # cut between words
+    assert not (tmp_path / "model").exists()
+
+
 def test_what_is_no_data_set_says_what_would_be(segsvc: Program, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     answer = segsvc("train", tmp_path / "data", "--task", "semantic", "--out", tmp_path / "model")

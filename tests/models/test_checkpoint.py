@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from segsvc.errors import ConfigError
-from segsvc.models.checkpoint import LITE0_ARCH, imagenet_lite0, read_checkpoint, save_model, write_whole
+from segsvc.models.checkpoint import LITE0_ARCH, imagenet_lite0, read_checkpoint, read_state, save_model, write_whole
 from segsvc.packages import LITE0_WEIGHTS, imagenet_names
 from segsvc.settings import settings
 
@@ -156,7 +156,7 @@ def test_half_rounds_floats_and_leaves_integers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("value", "half"), [(70_000.0, True), (float("nan"), False), (float("inf"), False)])
 def test_weights_that_are_not_finite_as_stored_are_refused(tmp_path: Path, value: float, half: bool) -> None:
-    with pytest.raises(ConfigError, match="expected finite weights"):
+    with pytest.raises(ConfigError, match="tensor w: expected finite weights"):
         save_model({"w": torch.tensor([value])}, tmp_path / "m.safetensors", half=half)
     assert not list(tmp_path.iterdir())
 
@@ -170,3 +170,16 @@ def test_a_file_is_written_whole_or_left_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="expected a place that can be written"):
         write_whole(tmp_path / "folder", b"no")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "new"]
+
+
+@pytest.mark.parametrize(("content", "said"), [({}, "got an empty one"), ([1], "got list"), (torch.zeros(2), "got Tensor")])
+def test_what_is_no_mapping_of_tensors_is_said_to_be_what_it_is(tmp_path: Path, content: object, said: str) -> None:
+    torch.save(content, tmp_path / "a.pth")
+    with pytest.raises(ConfigError, match=rf"a\.pth: expected a mapping of names to tensors, {said}"):
+        read_state(tmp_path / "a.pth")
+
+
+def test_an_empty_file_is_said_to_be_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").write_bytes(b"")
+    with pytest.raises(ConfigError, match=r"a\.pth: expected a PyTorch checkpoint, got an empty file"):
+        read_state(tmp_path / "a.pth")
