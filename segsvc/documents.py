@@ -15,6 +15,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from segsvc.card import ModelCard, RunSpec
+from segsvc.ledger_documents import (
+    AuditDocument,
+    GoldDocument,
+    LedgerFileDocument,
+    ReviewImportDocument,
+    TokenDocument,
+    UserDocument,
+    UsersDocument,
+)
 from segsvc.metrics_document import MetricsDocument
 from segsvc.operating_point import OperatingPoint
 
@@ -333,6 +342,8 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "catalogue": CatalogueDocument,
     "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
     "metrics": MetricsDocument, "dataset": DatasetDocument, "dataset_check": DatasetCheckDocument,
+    "review_import": ReviewImportDocument, "gold": GoldDocument, "audit": AuditDocument, "users": UsersDocument,
+    "user": UserDocument, "token": TokenDocument, "ledger_file": LedgerFileDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
 }
 WRITTEN_BY_HAND = frozenset({"card", "operating_point"})

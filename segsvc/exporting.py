@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from segsvc.imaging import masks
+from segsvc.ledger.records import EffectiveVerdict
+from segsvc.ledger.records import Verdict as LedgerVerdict
 from segsvc.models.library import find_same_model
 from segsvc.operating_point import OperatingPoint
 from segsvc.readers import ReadLimits, open_source
 from segsvc.settings import settings
 from segsvc.stores import store_of
-from segsvc.types import Band, ImageRef, Source
+from segsvc.types import Band, Box, ImageRef, Source
 from segsvc.views import OpenRun
 from segsvc.writers import Export, ExportCount, ExportPart, Writer
 
@@ -22,12 +27,16 @@ from segsvc.writers import Export, ExportCount, ExportPart, Writer
 class Verdict(StrEnum):
     """Which candidates are exported."""
 
-    ACCEPTED = "accepted"  # accepted by rule
-    ALL = "all"  # every stored candidate
+    ACCEPTED = "accepted"  # accepted by a person, or by rule where no person decided otherwise
+    ALL = "all"  # every stored candidate, as the model found it
 
 
-def export_run(run: OpenRun, writer: Writer, *, to: Path, verdict: Verdict, as_of: datetime | None) -> ExportCount:
-    """Writes a run by `writer`; `as_of` takes the bands that were in force then.
+Decided = Callable[[Sequence[str]], Mapping[str, EffectiveVerdict]]  # what people decided of candidates, by their ids
+
+
+def export_run(run: OpenRun, writer: Writer, *, to: Path, verdict: Verdict, as_of: datetime | None,
+               decided: Decided | None = None) -> ExportCount:
+    """Writes a run by `writer`; `as_of` takes the bands that were in force then, and `decided` says what people decided.
 
     Raises ConfigError where `to` cannot be written, RunError where a part is damaged.
     """
@@ -35,11 +44,41 @@ def export_run(run: OpenRun, writer: Writer, *, to: Path, verdict: Verdict, as_o
 
     def parts() -> Iterator[ExportPart]:
         for images, candidates in run.parts(point):
-            kept = candidates if verdict is Verdict.ALL else candidates.filter(
-                pc.equal(candidates["band"], Band.ACCEPTED.value))
-            yield ExportPart(images, kept)
+            yield ExportPart(images, candidates if verdict is Verdict.ALL else _accepted(candidates, decided))
 
     return writer.encode(Export(_classes(run), parts, _open_image), to)
+
+
+def _accepted(candidates: pa.Table, decided: Decided | None) -> pa.Table:
+    """Those that a person accepted, with the mask and text that person gave; and those that a rule did, unless a person
+    rejected them."""
+    by_rule = pc.equal(candidates["band"], Band.ACCEPTED.value)
+    ids = candidates["candidate_id"].to_pylist() if decided is not None else []
+    said = decided(ids) if decided is not None else {}
+    if not said:
+        return candidates.filter(by_rule)
+    yes = (LedgerVerdict.ACCEPTED, LedgerVerdict.EDITED)
+    keep = [said[each].verdict in yes if each in said else rule
+            for each, rule in zip(ids, by_rule.to_pylist(), strict=True)]
+    kept = candidates.filter(pa.array(keep))
+    edited = {each for each in kept["candidate_id"].to_pylist()
+              if each in said and said[each].verdict is LedgerVerdict.EDITED}
+    if not edited:
+        return kept
+    rows = [_edited(row, said[row["candidate_id"]]) if row["candidate_id"] in edited else row for row in kept.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=kept.schema)
+
+
+def _edited(row: dict[str, Any], said: EffectiveVerdict) -> dict[str, Any]:
+    """The candidate as a person corrected it."""
+    changed = dict(row)
+    if said.text is not None:
+        changed["text"] = said.text
+    if said.mask_rle is not None:
+        box = said.box if said.box is not None else Box(row["x0"], row["y0"], row["x1"], row["y1"])
+        changed.update(mask_rle=said.mask_rle, x0=box.x0, y0=box.y0, x1=box.x1, y1=box.y1, area_px=masks.area_px(
+            said.mask_rle.encode(), height_px=box.height_px, width_px=box.width_px))
+    return changed
 
 
 def point_as_of(run: OpenRun, when: datetime | None) -> OperatingPoint | None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from segsvc import report_charts as charts
+from segsvc.ledger.records import DecidedBy
 from segsvc.operating_point import ClassThresholds, OperatingPoint
 from segsvc.types import Band, Box, ExtractionCounts
 from segsvc.writers.paths import replacing
@@ -132,6 +133,7 @@ class RunReport:
 
     `wording` says what may be said of the thresholds (`OperatingPoint.wording`), `note` where they come from, `drift`
     whether the images are like the calibration's, and `in_doubt` that they are not.
+    `decided` tells who decided what, where a ledger holds the run.
     `skipped` counts files of the input that are no images by reason; `filtered` the regions that were not stored.
     """
 
@@ -156,6 +158,7 @@ class RunReport:
     finished_at: datetime | None = None
     machine: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    decided: tuple[DecidedBy, ...] = ()
 
     def count(self, band: Band) -> int:
         """How many stored candidates of all classes are in that band."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -19,6 +19,7 @@ from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
+from segsvc.ledger.records import DecidedBy
 from segsvc.models.library import find_same_model
 from segsvc.operating_point import OperatingPoint
 from segsvc.readers import ReadLimits, opened
@@ -63,9 +64,9 @@ class _Gathered:
     examples: list[tuple[float, int, dict[str, Any], list[dict[str, Any]]]] = field(default_factory=list)
 
 
-def write_run_report(folder: RunFolder, document: RunDocument) -> int:
-    """Writes report.html of the run as it stands; gives its size in bytes."""
-    page = render(run_report(folder, document)).encode("utf-8", "replace")
+def write_run_report(folder: RunFolder, document: RunDocument, decided: tuple[DecidedBy, ...] = ()) -> int:
+    """Writes report.html of the run as it stands, and who decided what of it; gives its size in bytes."""
+    page = render(replace(run_report(folder, document), decided=decided)).encode("utf-8", "replace")
     folder.put("report.html", page)
     return len(page)
 
@@ -225,7 +226,7 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
     return Mark(box=box, rings=rings, colour=colour, line=BAND_LINES[band])
 
 
-def refresh(folder: RunFolder, before: RunDocument) -> tuple[RunDocument, int]:
+def refresh(folder: RunFolder, before: RunDocument, decided: tuple[DecidedBy, ...] = ()) -> tuple[RunDocument, int]:
     """Writes run.json and the report anew, with the counts by the operating point that is in force now; the former, and the
     latter's size in bytes.
 
@@ -236,4 +237,4 @@ def refresh(folder: RunFolder, before: RunDocument) -> tuple[RunDocument, int]:
         folder.put_json("run.json", document.model_dump(mode="json"))
     else:
         document = as_it_stands(folder, before)
-    return document, write_run_report(folder, document)
+    return document, write_run_report(folder, document, decided)

@@ -19,8 +19,8 @@ MOST_LINES = 400
 # The floors, from the ground up. A module imports from its own floor and from those below.
 FLOORS = (
     ("types", "errors"),
-    ("card", "operating_point", "settings", "plugins", "tables", "documents", "metrics_document", "imaging", "quality",
-     "readahead"),
+    ("card", "operating_point", "settings", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
+     "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded", "index_masks", "truth"),
     ("worker", "plan", "manifests", "inventory", "results", "views", "claims",

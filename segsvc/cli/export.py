@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
 from segsvc import plugins
+from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
 from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
-from segsvc.exporting import Verdict, export_run
+from segsvc.exporting import Decided, Verdict, export_run
+from segsvc.ledger import effective, runs
+from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
+from segsvc.summary import left_document
 from segsvc.views import OpenRun
 
 
@@ -22,14 +29,18 @@ from segsvc.views import OpenRun
 @click.option("--format", "format_name", required=True, help="coco, png, geojson, cutout, csv or parquet.")
 @click.option("--to", required=True, help="The file or folder that is written.")
 @click.option("--verdict", type=click.Choice([each.value for each in Verdict]), default=Verdict.ACCEPTED.value,
-              show_default=True, help="accepted: by rule; all: every stored candidate.")
-@click.option("--as-of", help="Bands as they were in force at that time (ISO 8601; UTC where no zone is given).")
+              show_default=True, help="accepted: by a person, or by rule where nobody decided otherwise; all: every one.")
+@click.option("--as-of", help="Bands and decisions as they were at that time (ISO 8601; UTC where no zone is given).")
+@ledger_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None, as_json: bool) -> int:
+def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None, place: str,
+            as_json: bool) -> int:
     """Write what the run in OUT found in a form that other tools read."""
     run = OpenRun(RunFolder(store_of(out).folder(out)))
     writer = plugins.load(plugins.PluginKind.WRITER, format_name)
-    count = export_run(run, writer, to=Path(to), verdict=Verdict(verdict), as_of=_time(as_of))
+    when = _time(as_of)
+    with _decided(place, run, when) as decided:
+        count = export_run(run, writer, to=Path(to), verdict=Verdict(verdict), as_of=when, decided=decided)
     document = ExportDocument(format=format_name, to=printable_path(Path(to)), images=count.images,
                               candidates=count.candidates, files=count.files, unreadable_images=count.unreadable_images)
     if as_json:
@@ -44,8 +55,21 @@ def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None
     if count.unreadable_images:
         click.echo(f"note: {_number(count.unreadable_images, 'image')} could not be opened and left out", err=True)
     if count.candidates == 0 and verdict == Verdict.ACCEPTED.value:
-        click.echo("note: no candidate is accepted by the bands in force; --verdict all exports every stored one", err=True)
+        click.echo("note: no candidate is accepted by the bands in force, nor by a person; --verdict all exports every "
+                   "stored one", err=True)
     return Exit.SOME_FAILED if count.unreadable_images else Exit.DONE
+
+
+@contextmanager
+def _decided(place: str, run: OpenRun, as_of: datetime | None) -> Iterator[Decided | None]:
+    """What people decided of the run's candidates; None where no ledger holds it."""
+    if not there_is_one(place):
+        yield None
+        return
+    document = left_document(run.folder)
+    with open_ledger(place) as ledger:
+        known = document is not None and any(each.run_id == document.id for each in runs.all_runs(ledger))
+        yield partial(effective.of, ledger, document.id, as_of=as_of) if document is not None and known else None
 
 
 def _number(count: int, what: str) -> str:

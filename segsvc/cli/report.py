@@ -5,9 +5,14 @@ from __future__ import annotations
 import click
 from pydantic import ValidationError
 
+from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
 from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
+from segsvc.ledger.deciders import decided_by
+from segsvc.ledger.opening import open_ledger, there_is_one
+from segsvc.ledger.records import DecidedBy
+from segsvc.ledger.runs import all_runs
 from segsvc.metrics_document import MetricsDocument
 from segsvc.models.library import Model, find_model
 from segsvc.results import RunFolder
@@ -18,12 +23,13 @@ _REPORT, _METRICS = "report.html", "metrics.json"
 
 
 @click.command("report")
-@click.argument("place", metavar="OUT_OR_MODEL")
+@click.argument("out", metavar="OUT_OR_MODEL")
+@ledger_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(place: str, as_json: bool) -> int:
+def command(out: str, place: str, as_json: bool) -> int:
     """Write report.html of the run in OUT anew, or of a model: its figures, and what its calibration promises."""
-    folder = RunFolder(store_of(place).folder(place))
-    report, size_bytes = _of_run(folder, place) if folder.read_json("spec.json") is not None else _of_model(place)
+    folder = RunFolder(store_of(out).folder(out))
+    report, size_bytes = _of_run(folder, out, place) if folder.read_json("spec.json") is not None else _of_model(out)
     if as_json:
         click.echo(ReportDocument(report=printable_path(report), size_bytes=size_bytes).model_dump_json(indent=2))
     else:
@@ -31,7 +37,7 @@ def command(place: str, as_json: bool) -> int:
     return Exit.DONE
 
 
-def _of_run(folder: RunFolder, place: str) -> tuple[str, int]:
+def _of_run(folder: RunFolder, place: str, ledger: str) -> tuple[str, int]:
     from segsvc.run_report import refresh  # loads what draws: not for `segsvc report --help`
 
     before = left_document(folder)
@@ -39,10 +45,18 @@ def _of_run(folder: RunFolder, place: str) -> tuple[str, int]:
         raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without a run.json of this version. "
                           "Run the same `segsvc run` again.")
     try:
-        _, size_bytes = refresh(folder, before)
+        _, size_bytes = refresh(folder, before, _decided(ledger, before.id))
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
     return f"{place.rstrip('/')}/report.html", size_bytes
+
+
+def _decided(place: str, run_id: str) -> tuple[DecidedBy, ...]:
+    """Who decided what in the run; nothing where no ledger holds it."""
+    if not there_is_one(place):
+        return ()
+    with open_ledger(place) as ledger:
+        return decided_by(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else ()
 
 
 def _of_model(place: str) -> tuple[str, int]:
