@@ -61,7 +61,7 @@ def restore(file: Path, place: str) -> None:
 
 
 def _write(ledger: Ledger, part: Path) -> None:
-    library = engines.sqlite_library()
+    library = engines.sqlite_library(bundled=ledger.bundled_sqlite)
     if not ledger.is_postgres:
         with ledger.read() as conn:
             target = library.connect(str(part))

@@ -6,7 +6,6 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -16,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from segsvc.errors import ConfigError
 from segsvc.ledger import engine as engines
 from segsvc.ledger.anchors import AnchorPlace
+from segsvc.ledger.attempts import Attempts
 from segsvc.ledger.folder_lock import FolderLock
 from segsvc.ledger.gate import Gate, OpenGate
 from segsvc.ledger.migrating import migrate
@@ -25,28 +25,18 @@ from segsvc.settings import RecordSettings, settings
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a ledger is; `folder` is None for a PostgreSQL."""
-
-    place: str
-    folder: Path | None
-
-    @property
-    def lock(self) -> FolderLock | None:
-        return FolderLock(self.folder) if self.folder is not None else None
-
-
 class Ledger:
     """An open ledger; all of its methods may be called from any thread. To be closed at the end, or used by `with`."""
 
-    def __init__(self, place: _Place, engine: Engine, *, gate: Gate, lock: FolderLock | None, url: str,
-                 record: RecordSettings) -> None:
-        self.place = place.place
-        self.folder = place.folder
+    def __init__(self, place: str, folder: Path | None, engine: Engine, *, gate: Gate, url: str, record: RecordSettings
+                 ) -> None:
+        self.place, self.folder, self.engine = place, folder, engine
         self.idle_cap_us = round(record.idle_cap_s * 1e6)
-        self.anchors = AnchorPlace(record.anchors if record.anchors is not None else _default_anchors(place))
-        self._engine, self._gate, self._lock, self._url = engine, gate, lock, url
+        self.bundled_sqlite = record.bundled_sqlite
+        self.anchors = AnchorPlace(record.anchors if record.anchors is not None else _default_anchors(place, folder))
+        self.attempts = Attempts()
+        self._gate, self._url = gate, url
+        self._lock = FolderLock(folder) if folder is not None else None
         self._times = AnchorTimes(record.anchor_every, record.anchor_minutes * 60.0)
         self._starting = threading.Lock()
         self._writer: Writer | None = None
@@ -60,26 +50,26 @@ class Ledger:
     def is_postgres(self) -> bool:
         return self.folder is None
 
-    @property
-    def engine(self) -> Engine:
-        return self._engine
-
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection to read by, for a short while. Raises ConfigError where the database cannot be used."""
-        with engines.translated(self.place), self._gate.together(), self._engine.connect() as conn:
+        with engines.translated(self.place), self._gate.together(), self.engine.connect() as conn:
             yield conn
 
     def write(self, work: Callable[[Writing], T]) -> T:
         """What the work gives, once it is stored; see `Writer.run`. Raises ConfigError where another process writes."""
         return self._started().run(work)
 
+    def claim(self) -> None:
+        """Takes the right to write, which a folder has for one process. Raises ConfigError where another has it."""
+        if self._lock is not None:
+            self._lock.take(url=self._url)
+
     def _started(self) -> Writer:
         with self._starting:
             if self._writer is None:
-                if self._lock is not None:
-                    self._lock.take(url=self._url)
-                self._writer = Writer(self._engine, self._gate, self.place, self.anchors, self._times)
+                self.claim()
+                self._writer = Writer(self.engine, self._gate, self.place, self.anchors, self._times)
             return self._writer
 
     def close(self) -> None:
@@ -88,7 +78,7 @@ class Ledger:
             writer, self._writer = self._writer, None
         if writer is not None:
             writer.close()
-        self._engine.dispose()
+        self.engine.dispose()
         if self._lock is not None:
             self._lock.release()
 
@@ -107,18 +97,19 @@ def open_ledger(place: str, *, serving: bool = False, url: str = "", record: Rec
     or another process writes.
     """
     record = record if record is not None else settings().record
+    folder: Path | None = None
+    gate: Gate = OpenGate()
     if engines.is_postgres(place):
-        where, gate = _Place(place, None), Gate()
-        engine, gate = engines.postgres_engine(place), OpenGate()
+        engine = engines.postgres_engine(place)
     else:
-        where = _Place(place, Path(place).absolute())
-        engine, gate = _sqlite(where, record)
-    ledger = Ledger(where, engine, gate=gate, lock=where.lock, url=url, record=record)
+        folder = Path(place).absolute()
+        engine, gate = _sqlite(folder, record)
+    ledger = Ledger(place, folder, engine, gate=gate, url=url, record=record)
     try:
-        if serving and ledger._lock is not None:
-            ledger._lock.take(url=url)
+        if serving:
+            ledger.claim()
         with engines.translated(place):
-            migrate(engine, place, before=lambda: _alone(ledger))
+            migrate(engine, place, before=ledger.claim)
     except BaseException:
         ledger.close()
         raise
@@ -130,25 +121,19 @@ def there_is_one(place: str) -> bool:
     return engines.is_postgres(place) or (Path(place) / engines.FILE).is_file()
 
 
-def _alone(ledger: Ledger) -> None:
-    if ledger._lock is not None:
-        ledger._lock.take(url=ledger._url)
-
-
-def _sqlite(where: _Place, record: RecordSettings) -> tuple[Engine, Gate]:
-    folder = where.folder if where.folder is not None else Path()
+def _sqlite(folder: Path, record: RecordSettings) -> tuple[Engine, Gate]:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"ledger: expected a folder that can be made or written, got {where.place}: {error.strerror}"
+        raise ConfigError(f"ledger: expected a folder that can be made or written, got {folder}: {error.strerror}"
                           ) from error
     library = engines.sqlite_library(bundled=record.bundled_sqlite)
     journal = engines.journal_for(tuple(library.sqlite_version_info))
     return engines.sqlite_engine(folder / engines.FILE, library), OpenGate() if journal is engines.Journal.WAL else Gate()
 
 
-def _default_anchors(place: _Place) -> str:
-    """Beside a folder's database; for a PostgreSQL in this working folder, by the name of the database."""
-    if place.folder is not None:
-        return str(place.folder / "anchors.jsonl")
-    return f"anchors-{hashlib.sha256(engines.shown(place.place).encode()).hexdigest()[:12]}.jsonl"
+def _default_anchors(place: str, folder: Path | None) -> str:
+    """Beside a folder's database; for a PostgreSQL in this working folder, by a hash of its address."""
+    if folder is not None:
+        return str(folder / "anchors.jsonl")
+    return f"anchors-{hashlib.sha256(engines.shown(place).encode()).hexdigest()[:12]}.jsonl"

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import threading
-import time
 import unicodedata
-from collections import OrderedDict
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -20,16 +17,12 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import RowMapping, delete, func, insert, select, update
 
 from segsvc.errors import ConfigError, UnknownName
-from segsvc.ledger.errors import Throttled
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Reader, Role, User
 from segsvc.ledger.tables import TOKENS, USERS, as_time, as_us
 from segsvc.ledger.writer import Writing
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD, LONGEST_NAME = 8, 1000, 100
-_FREE_ATTEMPTS = 5
-_LONGEST_WAIT_S = 900.0
-_REMEMBERED = 10_000  # names whose attempts are counted
 _HOUR_US = 3_600_000_000
 
 
@@ -38,38 +31,6 @@ class TokenKind(StrEnum):
 
     SESSION = "session"  # a browser, for some hours
     API = "api"  # a program, until it is taken back or its user disabled
-
-
-class _Attempts:
-    """Failed logins by name: after five, each next one waits twice as long."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._failed: OrderedDict[str, tuple[int, float]] = OrderedDict()  # name -> how many, and until when to wait
-
-    def check(self, name: str) -> None:
-        """Raises Throttled where the name has to wait."""
-        with self._lock:
-            left = self._failed.get(name, (0, 0.0))[1] - time.monotonic()
-        if left > 0:
-            seconds = int(left) + 1
-            raise Throttled(f"login: too many failed attempts; try again in {seconds} s", retry_after_s=seconds)
-
-    def failed(self, name: str) -> None:
-        with self._lock:
-            count = self._failed.pop(name, (0, 0.0))[0] + 1
-            over = count - _FREE_ATTEMPTS
-            wait = min(_LONGEST_WAIT_S, 2.0 ** min(over, 20)) if over >= 0 else 0.0
-            self._failed[name] = (count, time.monotonic() + wait)
-            if len(self._failed) > _REMEMBERED:
-                self._failed.popitem(last=False)
-
-    def succeeded(self, name: str) -> None:
-        with self._lock:
-            self._failed.pop(name, None)
-
-
-_ATTEMPTS = _Attempts()
 
 
 @cache
@@ -143,19 +104,19 @@ def set_password(ledger: Ledger, name: str, password: str) -> None:
 def authenticate(ledger: Ledger, name: str, password: str) -> Reader | None:
     """The reader of that name and password; None for any others, told apart by nothing. Raises Throttled."""
     name = unicodedata.normalize("NFC", name)[:LONGEST_NAME]
-    _ATTEMPTS.check(name)
+    ledger.attempts.check(name)
     with ledger.read() as conn:
         row = conn.execute(select(USERS).where(USERS.c.name == _storable(name))).mappings().one_or_none()
     hashed = row["password_hash"] if row is not None else _nobodys_hash()
     try:
         _hasher().verify(hashed, password[:LONGEST_PASSWORD].encode("utf-8", "replace"))
     except (VerificationError, InvalidHashError):
-        _ATTEMPTS.failed(name)
+        ledger.attempts.failed(name)
         return None
     if row is None or row["disabled_at"] is not None:
-        _ATTEMPTS.failed(name)
+        ledger.attempts.failed(name)
         return None
-    _ATTEMPTS.succeeded(name)
+    ledger.attempts.succeeded(name)
     return _user(row).reader
 
 
