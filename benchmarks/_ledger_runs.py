@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from segsvc.card import RunSpec
 from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
+from segsvc.imaging import masks
 from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.results import RunFolder, part_name
 from segsvc.stores import store_of
@@ -23,7 +25,6 @@ CLASSES = ("cell", "debris", "fibre", "nucleus")
 CANDIDATES_AN_IMAGE, IMAGES_A_SHARD = 40, 500
 DIGEST = "0" * 64
 SIDE_PX = 2048
-_MASKS = ("`0d0P1", "T2:N2N2O1N2N101N10000O10000O1000O1N2O1N2N2M3", "0o0" * 40)  # short to long, as regions are
 _WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -68,9 +69,9 @@ def _candidates(draw: np.random.Generator, image_ids: list[str], count: int, fir
     is_decided = draw.random(count) < share
     score = np.where(is_decided, draw.uniform(0.9, 1.0, count), draw.uniform(0.2, 0.9, count))
     score = np.round(score * 65535) / 65535
-    classes, masks = draw.integers(0, len(CLASSES), count), draw.integers(0, len(_MASKS), count)
+    classes = draw.integers(0, len(CLASSES), count)
     owners = [image_ids[place] for place in places]
-    names, rles = [CLASSES[each] for each in classes], [_MASKS[each] for each in masks]
+    names, rles = [CLASSES[each] for each in classes], [_disc(*size) for size in sides.T.tolist()]
     boxes = list(zip(x0.tolist(), y0.tolist(), (x0 + sides[0]).tolist(), (y0 + sides[1]).tolist(), strict=True))
     ids = [stable_id(owner, DIGEST, 0, "region", name, *box, rle.encode())
            for owner, name, box, rle in zip(owners, names, boxes, rles, strict=True)]
@@ -82,6 +83,14 @@ def _candidates(draw: np.random.Generator, image_ids: list[str], count: int, fir
         "x0": x0, "y0": y0, "x1": x0 + sides[0], "y1": y0 + sides[1], "area_px": sides[0] * sides[1],
         "mask_rle": rles, "text": [None] * count, "touches_edge": np.zeros(count, np.bool_)}, CANDIDATES_SCHEMA
     ), int(is_decided.sum())
+
+
+@cache
+def _disc(width_px: int, height_px: int) -> str:
+    """The mask of a disc that fills its box."""
+    y, x = np.ogrid[:height_px, :width_px]
+    inside = ((2 * x + 1) / width_px - 1) ** 2 + ((2 * y + 1) / height_px - 1) ** 2 <= 1
+    return masks.encode(inside).decode("ascii")
 
 
 def _images(image_ids: list[str], first: int) -> pa.Table:

@@ -27,7 +27,7 @@ from segsvc.writers.cutout import frame_range
 MOST_SIDE_PX = 4096  # of a crop as it is sent
 MOST_READ_PX = 48_000_000  # of the image, for one crop: only images without smaller copies of themselves come near it
 QUALITY = 90
-_KEPT_OPEN = 8
+_KEPT_OPEN = 16
 _LOCKS = 64
 _LOOK = 1  # another number wherever the same region comes out as other bytes: browsers keep them for ever
 

@@ -84,7 +84,7 @@ class ItemAnswer(Answer):
     """A candidate as this reader may see it.
 
     width_px, height_px and frames are the image's. outline: rings in px of the image, holes too (to be filled even-odd);
-    none without a mask. image_name: the last step of its URI, for people.
+    none without a mask, or with one that is none. image_name: the last step of its URI, for people.
     """
 
     example: ClassVar[dict[str, Any]] = {
@@ -136,7 +136,10 @@ class ItemAnswer(Answer):
 def _outline(item: records.Item) -> list[list[tuple[int, int]]]:
     if item.mask_rle is None or item.box.area_px > MOST_OUTLINED_PX:
         return []
-    polygons = masks.polygons(item.mask_rle.encode("ascii"), item.box, max_vertices=MOST_VERTICES)
+    try:
+        polygons = masks.polygons(item.mask_rle.encode("utf-8"), item.box, max_vertices=MOST_VERTICES)
+    except ValueError:  # parts that others wrote may hold anything: one such candidate does not stop the review
+        return []
     return [[(x, y) for x, y in ring.tolist()] for polygon in polygons for ring in (polygon.outer, *polygon.holes)]
 
 
