@@ -2,7 +2,7 @@
 
 /** What the server refused, an Error with its `status`. 0: no answer; 401 also where a page came instead of JSON. */
 const refusal = (status, problem = {}, wait_s = 0) => Object.assign(
-	new Error(problem.detail || problem.title || (status ? `The server answered ${status}.` : "No connection.")), { status, problem, wait_s });
+	new Error(problem.detail || problem.title || (status ? `Error ${status}.` : "No connection.")), { status, problem, wait_s });
 
 /** Why the server refused; any other error is thrown on. */
 export function refused(error) {

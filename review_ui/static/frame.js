@@ -11,8 +11,7 @@ export function frame({ x0, y0, x1, y1, width_px, height_px }, { width, height }
 	const whole = min(width / width_px, height / height_px);
 	const near = max(whole, min(width * SHARE / (x1 - x0), height * SHARE / (y1 - y0), min(width, height) / LEAST_PX));
 	const scale = [near * zoom, max(near / 3, whole), whole][wide];
-	const from = (middle, length, shown) => (length <= shown ? (length - shown) / 2
-		: min(max(middle - shown / 2, 0), length - shown));
+	const from = (middle, length, shown) => (length <= shown ? length / 2 : min(max(middle, 0), length)) - shown / 2;
 	return { scale, left: from((x0 + x1) / 2 + x, width_px, width / scale), top: from((y0 + y1) / 2 + y, height_px, height / scale) };
 }
 

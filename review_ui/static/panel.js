@@ -24,10 +24,10 @@ function facts(values) {
 }
 
 export function tell(item, note) {
-	const { class_name, probability, score, x0, y0, x1, y1, image_name, frame, frames, touches_edge, decisions = [] } = item || {};
+	const { class_name, probability, score, x0, y0, x1, y1, image_name, frame, frames, touches_edge, kind, decisions = [] } = item || {};
 	facts({ class: class_name, probability: percent(probability), score: probability == null && percent(score),
 		size: item && `${count(x1 - x0)} × ${count(y1 - y0)} px`, image: image_name, frame: frames > 1 && `${frame + 1} of ${frames}`,
-		edge: touches_edge && "cut by it", note, decided: decisions.filter((each) => !each.undone && each.verdict !== "withdrawn")
+		edge: touches_edge && kind !== "image" && "cut off", note, decided: decisions.filter((each) => !each.undone && each.verdict !== "withdrawn")
 			.map((each) => `${each.reader}: ${each.verdict} ${each.note}`).join(", ") });
 }
 

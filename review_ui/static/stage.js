@@ -103,7 +103,7 @@ export function stageOf(number, seen) {
 		wider() {
 			const wide = (view.wide + 1) % 3;
 			Object.assign(view, { wide, x: 0, y: 0 });
-			return moved(["As at first", "Wider", "The whole image"][wide]);
+			return moved(["As at first", "Wider", "Whole image"][wide]);
 		},
 
 		opacity(step) {

@@ -18,7 +18,7 @@ export function listen(outbox) {
 		if (dialog.open) list();
 	};
 	const list = () => {
-		$("waiting-words").textContent = [outbox.entries.length ? "Sent as soon as it can be done." : "The server has all your verdicts.",
+		$("waiting-words").textContent = [outbox.entries.length ? "On their way." : "All are saved.",
 			...[...outbox.others()].map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
 		$("waiting-rows").replaceChildren(...outbox.entries.filter((entry) => entry.problem).map((entry) => {
 			const { class_name, body, first, problem } = entry;
