@@ -70,5 +70,9 @@ def current_reader(request: Request) -> Reader:
     return reader
 
 
-Parts = Annotated[Service, Depends(service_of)]
+async def _parts(request: Request) -> Service:
+    return service_of(request)  # not in a thread, as a plain function would be: there is nothing to wait for
+
+
+Parts = Annotated[Service, Depends(_parts)]
 Who = Annotated[Reader, Depends(current_reader)]

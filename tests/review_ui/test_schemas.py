@@ -18,8 +18,9 @@ def item(**changed: object) -> Item:
     fields: dict[str, object] = {
         "candidate_id": "a", "run_id": "r", "image_id": "i", "image_uri": "s3://bucket/a%20folder/b%20c.tif",
         "image_version": "1", "width_px": 100, "height_px": 80, "frames": 1, "frame": 0, "class_name": "cell",
-        "kind": CandidateKind.REGION, "x0": 10, "y0": 20, "x1": 13, "y1": 22, "area_px": 6, "mask_rle": "06", "text": None, "touches_edge": False, "score": 0.5,
-        "probability": None, "band": Band.REVIEW, "tag": "t", "decisions": (), "decided": False}
+        "kind": CandidateKind.REGION, "x0": 10, "y0": 20, "x1": 13, "y1": 22, "area_px": 6, "mask_rle": "06", "text": None,
+        "touches_edge": False, "score": 0.5, "probability": None, "band": Band.REVIEW, "tag": "t", "decisions": (),
+        "decided": False}
     return Item(**{**fields, **changed})  # type: ignore[arg-type]
 
 
