@@ -96,18 +96,17 @@ def _prepared(request: TrainingRequest, say: Callable[[str], None], group: Group
 
 
 def _sizes(request: TrainingRequest, dataset: Dataset, learnt: Sequence[LabelledImage]) -> ObjectSizes | None:
-    """The sizes of the objects, where instances are to be learnt. Raises ConfigError where one has no mask."""
-    if request.task is not Task.INSTANCE:
+    """The sizes of the objects, where instances are to be learnt. Raises ConfigError where an object has no mask."""
+    if request.task is Task.CLASSIFICATION:
         return None
     boxes = []
     for image in learnt:
         marked = image.truth.objects if isinstance(image.truth, ObjectTruth) else ()
         objects = [each for each in marked if not each.ignored]
         if any(each.mask_rle is None for each in objects):
-            raise ConfigError(f"{image.ref.uri}: expected objects with masks to learn instances from, got one with a box "
-                              "alone")
+            raise ConfigError(f"{image.ref.uri}: expected objects with masks to learn from, got one with a box alone")
         boxes.append([(each.box.width_px, each.box.height_px) for each in objects])
-    return object_sizes(boxes)
+    return object_sizes(boxes) if request.task is Task.INSTANCE else None
 
 
 def _readable(request: TrainingRequest) -> Dataset:

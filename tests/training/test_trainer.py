@@ -143,6 +143,19 @@ def test_labels_that_do_not_teach_the_task_are_refused(tmp_path: Path, task: Tas
         train(asked(data, tmp_path / "model", task), lambda line: None)
 
 
+@pytest.mark.parametrize("task", [Task.SEMANTIC, Task.INSTANCE])
+def test_boxes_teach_no_masks_and_are_refused_before_anything_is_learnt(tmp_path: Path, task: Task) -> None:
+    data = sets.coco(tmp_path / "data", train=3, val=2)
+    file = data / "train" / "annotations.json"
+    document = json.loads(file.read_text())
+    del document["annotations"][0]["segmentation"]
+    file.write_text(json.dumps(document))
+    said: list[str] = []
+    with pytest.raises(ConfigError, match="expected objects with masks to learn from, got one with a box alone"):
+        train(asked(data, tmp_path / "model", task), said.append)
+    assert (said, (tmp_path / "model").exists()) == ([], False)
+
+
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
     data = sets.mask_folder(tmp_path / "data", train=3, val=2)
     (tmp_path / "model").mkdir()
