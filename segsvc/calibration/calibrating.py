@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import time
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from segsvc import truth
-from segsvc.calibration.choosing import Choice, Shortfall, Targets, choose
+from segsvc.calibration.choosing import Choice, Shortfall, Targets, Unaccepted, choose
 from segsvc.calibration.looking import Looked, look, tallies, unit_numbers
 from segsvc.calibration.report import few, write_report
 from segsvc.dataset_check import check, refuse_errors
@@ -142,15 +143,11 @@ def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
                     seed=asked.seed, demands_precision=asked.demands_precision)
     unit = "group" if any(each.ref.group is not None for each in seen) else "image"
     if choice.shortfalls:
-        raise RunError("\n".join(_says(each, asked, unit) for each in choice.shortfalls))
+        raise RunError(_says_all(choice.shortfalls, asked, unit))
     if asked.demands_precision and choice.without_acceptance:
-        best = ((name, max((row.precision for row in choice.proofs[name].precisions), default=None))
-                for name in choice.without_acceptance)
-        told = "; ".join(f"{name}, where they show {f'{most:g} at the most' if most is not None else 'none'}"
-                         for name, most in best)
         raise RunError(f"precision {asked.targets.precision:g} of acceptance at confidence {asked.targets.confidence:g}: "
-                       f"the data cannot show it for {told}. Ask for less, label more images, or leave --precision away: "
-                       "then nothing is accepted by rule there.")
+                       f"the data cannot show it for {'; '.join(_told(each, unit) for each in choice.unaccepted)}. Ask for "
+                       "less, label more images, or leave --precision away: then nothing is accepted by rule there.")
     promise = _promise(asked, choice, seen, unit)
     point = _point(asked, choice, promise, runtime, _profile(asked, seen))
     model = _write(asked.model, point)
@@ -218,6 +215,14 @@ def _point(asked: CalibrationRequest, choice: Choice, promise: Promise, runtime:
         data_digest=truth.data_digest(asked.images), set_at=datetime.now(UTC), promise=promise, profile=profile)
 
 
+def _says_all(short: Sequence[Shortfall], asked: CalibrationRequest, unit: str) -> str:
+    """The class that lacks most at length, the others in a line of their own."""
+    first, *others = sorted(short, key=lambda each: math.inf if each.more_units is None else each.more_units, reverse=True)
+    told = [f"{each.class_name} ({each.best:g}, " + (f"{each.more_units} more)" if each.more_units is not None else
+                                                     f"no number of {unit}s would do)") for each in others]
+    return _says(first, asked, unit) + (f"\nSo do others, with the most that they show: {', '.join(told)}" if told else "")
+
+
 def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:
     """What cannot be shown of a class, what can be, and how much more would do."""
     what = f"recall {asked.targets.recall:g} at confidence {asked.targets.confidence:g} for {short.class_name}"
@@ -230,6 +235,14 @@ def _says(short: Shortfall, asked: CalibrationRequest, unit: str) -> str:
             f"No number of {unit}s like these that could be labelled would do: {short.never_found} objects are found by no "
             "stored candidate. Lower the model's floor, or train it on such objects.")
     return f"{what}: expected data that show it, got {objects} in {units}: {best}. {more}"
+
+
+def _told(each: Unaccepted, unit: str) -> str:
+    """A class whose acceptance cannot be shown, what can be, and how much more would do."""
+    best = f"{each.best:g} at the most" if each.best is not None else "none"
+    more = (f"about {_counted(each.more_units, f'more {unit}')} like these would do" if each.more_units is not None else
+            f"no number of {unit}s like these that could be labelled would do")
+    return f"{each.class_name}, where they show {best} ({more})"
 
 
 def _counted(n: int, what: str) -> str:

@@ -20,6 +20,8 @@ _APART = 0.2  # of the units
 _SPARE = 2.0  # units are set apart where twice as many are there as the recall takes at the least
 _OF_PRECISION = 0.2  # of what may go wrong: recall comes first
 _A_THOUSAND = 1000
+_TIMES = (*range(2, 9), *range(10, 21, 2), *range(24, 65, 8))  # as many units: tried for how many would show a precision
+_MOST_REPEATED = 2_000_000  # candidates; beyond that no number is said to be enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,30 @@ class Shortfall:
 
 
 @dataclass(frozen=True, slots=True)
+class Unaccepted:
+    """A precision of a class that was demanded and that the data cannot show.
+
+    best: the highest of those tried that they can; None for none. more_units: how many more would do; None: no number would.
+    """
+
+    class_name: str
+    best: float | None
+    more_units: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """What came of it, by the compared class names. `thresholds` is empty where `shortfalls` is not."""
+    """What came of it, by the compared class names. `thresholds` is empty where `shortfalls` is not.
+
+    unaccepted: of the classes without acceptance, where a precision was demanded.
+    """
 
     thresholds: Mapping[str, ClassThresholds]
     proofs: Mapping[str, Proof]
     probabilities: Mapping[str, ScoreMap]
     shortfalls: tuple[Shortfall, ...]
     without_acceptance: tuple[str, ...]
+    unaccepted: tuple[Unaccepted, ...]
     units_apart: int
 
 
@@ -72,7 +90,7 @@ def choose(names: Sequence[str], tallies: Sequence[Tally], targets: Targets, *, 
     each = (1 - targets.confidence) / len(names)
     deltas = (each * (1 - _OF_PRECISION), each * _OF_PRECISION) if apart.any() else (each, 0.0)
     proofs, thresholds, probabilities = {}, {}, {}
-    shortfalls, without = [], []
+    shortfalls, without, unaccepted = [], [], []
     for name, tally in zip(names, tallies, strict=True):
         of_class = _Class(tally, apart, images=images, seed=seed, recall_delta=deltas[0], precision_delta=deltas[1])
         missing = of_class.shortfall(name, targets.recall)
@@ -87,8 +105,11 @@ def choose(names: Sequence[str], tallies: Sequence[Tally], targets: Targets, *, 
         thresholds[name] = proof.bands(name, targets.recall, targets.precision if accepts else None)
         if not accepts:
             without.append(name)
+            if demands_precision:
+                best = max((row.precision for row in proof.precisions), default=None)
+                unaccepted.append(Unaccepted(name, best, of_class.more_for_precision(targets.precision)))
     return Choice({} if shortfalls else thresholds, proofs, probabilities, tuple(shortfalls), tuple(without),
-                  int(apart.sum()))
+                  tuple(unaccepted), int(apart.sum()))
 
 
 def _apart(tallies: Sequence[Tally], targets: Targets, *, seed: int, demands_precision: bool) -> BoolArray:
@@ -160,6 +181,18 @@ class _Class:
         return PrecisionAt(precision=precision, accept_at=accept_at, bound=proof.bound,
                            precision_measured=float(accepted.mean()) if len(accepted) else 1.0,
                            accepted_per_1000_images=self._per_1000(accept_at), cap_candidates=proof.cap_at(accept_at))
+
+    def more_for_precision(self, precision: float) -> int | None:
+        """About how many more units like these would show it; None where no number would, or too many."""
+        if self._apart is None:
+            return None
+        for times in _TIMES:
+            if times * len(self._all.candidate_unit) > _MOST_REPEATED:
+                return None
+            proof = PrecisionProof(self._proving.repeated(times), self._apart.repeated(times), precision, seed=self._seed)
+            if proof.accept_at(delta=self._precision_delta) is not None:
+                return (times - 1) * self._all.n_units
+        return None
 
     def _per_1000(self, at_least: float) -> float:
         flagged = int((self._all.candidate_score >= at_least).sum())

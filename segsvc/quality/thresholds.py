@@ -70,6 +70,14 @@ class Tally:
                      number[self.candidate_unit[candidates]], self.candidate_score[candidates],
                      self.candidate_right[candidates])
 
+    def repeated(self, times: int) -> Tally:
+        """So many times as many units, as if the same came again and again."""
+        def units(each: Ints) -> Ints:
+            return np.concatenate([each + number * self.n_units for number in range(times)])
+
+        return Tally(times * self.n_units, units(self.object_unit), np.tile(self.object_score, times),
+                     units(self.candidate_unit), np.tile(self.candidate_score, times), np.tile(self.candidate_right, times))
+
     def by_score(self) -> Tally:
         """The same with the objects in the order of their scores, rising."""
         order = np.argsort(self.object_score, kind="stable")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -118,3 +121,24 @@ def test_other_targets_take_the_next_stricter_row() -> None:
         proof.bands("cat", 0.9999, None)
     with pytest.raises(ValueError, match="expected a precision that the calibration shows for cat"):
         proof.bands("cat", 0.9, 0.9999)
+
+
+@pytest.mark.parametrize(("tally", "n"), [(single, 120), (several, 60)])
+def test_a_precision_that_was_demanded_says_how_many_more_would_show_it_and_then_they_do(
+        tally: Callable[[int], Tally], n: int) -> None:
+    wanted = Targets(recall=0.8, precision=0.98, confidence=0.95)
+    choice = choose(["cat"], [tally(n)], wanted, images=n, seed=0, demands_precision=True)
+    [missing] = choice.unaccepted
+    assert choice.without_acceptance == (missing.class_name,) == ("cat",)
+    assert missing.best is not None and missing.best < 0.98
+    assert missing.more_units is not None
+    assert n < missing.more_units < 20 * n
+    more = choose(["cat"], [tally(n + missing.more_units)], wanted, images=n, seed=0, demands_precision=True)
+    assert (more.unaccepted, more.without_acceptance) == ((), ())
+
+
+def test_a_precision_that_the_model_does_not_have_takes_no_number() -> None:
+    flat = single(200, wrong=0)
+    half = replace(flat, candidate_right=np.arange(200) % 2 == 0)
+    choice = choose(["cat"], [half], Targets(0.8, 0.95, 0.95), images=200, seed=0, demands_precision=True)
+    assert [(each.best, each.more_units) for each in choice.unaccepted] == [(None, None)]

@@ -169,6 +169,7 @@ def test_a_recall_that_the_data_cannot_show_says_what_they_can_and_how_many_more
     precise = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.8", "--precision", "0.999")
     assert precise.code == 1
     assert "the data cannot show it for bright, where they show 0." in precise.stderr
+    assert "images like these" in precise.stderr
     assert not (own / "operating_point.json").exists()
     hopeless = segsvc("calibrate", "./own", "--data", dots, "--recall", "0.995")
     assert hopeless.code == 1
@@ -216,6 +217,14 @@ def test_a_promise_of_some_classes_names_them_and_says_of_the_others_that_there_
     assert "Of the objects of bright in fresh images like these at least 90 % are flagged" in answer.stdout
     assert "nothing is promised for other: all that is stored there is for review" in answer.stdout
     assert "Of the objects of bright in fresh images" in (segsvc.folder / "two" / "report.html").read_text("utf-8")
+    data = segsvc.folder / "data"
+    shutil.copytree(dots, data)
+    (data / "classes.txt").write_text(CLASSES_TXT.rstrip("\n") + "\nother\n")
+    short = segsvc("calibrate", "./two", "--data", data, "--recall", "0.95")
+    assert short.code == 1
+    lines = short.stderr.strip().splitlines()[-2:]
+    assert lines[0].startswith("segsvc: recall 0.95 at confidence 0.95 for ")
+    assert lines[1].startswith("So do others, with the most that they show: other (0, 77 more)")
 
 
 def test_objects_of_a_group_are_one_unit_and_the_promise_is_over_groups(segsvc: Program, own: Path, dots: Path) -> None:
