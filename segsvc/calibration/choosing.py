@@ -20,7 +20,7 @@ _APART = 0.2  # of the units
 _SPARE = 2.0  # units are set apart where twice as many are there as the recall takes at the least
 _OF_PRECISION = 0.2  # of what may go wrong: recall comes first
 _A_THOUSAND = 1000
-_TIMES = (*range(2, 9), *range(10, 21, 2), *range(24, 65, 8))  # as many units: tried for how many would show a precision
+_TIMES: tuple[int, ...] = (*range(2, 9), *range(10, 21, 2), *range(24, 65, 8))  # as many units: tried for a precision
 _MOST_REPEATED = 2_000_000  # candidates; beyond that no number is said to be enough
 
 
