@@ -20,6 +20,7 @@ from review_ui.pyramid import encoded, write_pyramid
 from segsvc.errors import SegsvcError
 from segsvc.imaging.overlay import to_display
 from segsvc.readers import ReadLimits, open_source
+from segsvc.readers.tiff_boxes import KEPT_BYTES
 from segsvc.stores import store_of
 from segsvc.types import Box, ImageRef, Level, Source, stable_id
 from segsvc.writers.cutout import frame_range
@@ -27,7 +28,7 @@ from segsvc.writers.cutout import frame_range
 MOST_SIDE_PX = 4096  # of a crop as it is sent
 MOST_READ_PX = 48_000_000  # of the image, for one crop: only images without smaller copies of themselves come near it
 QUALITY = 90
-_KEPT_OPEN = 16
+_KEPT_OPEN, _KEPT_BYTES = 64, 512 << 20  # images that are held open, and what they may have decoded
 _LOCKS = 64
 _LOOK = 1  # another number wherever the same region comes out as other bytes: browsers keep them for ever
 
@@ -80,6 +81,12 @@ class _Opened:
     scale: tuple[float, float]  # which values are black and white
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def most_bytes(self) -> int:
+        """What it may hold of decoded tiles: all levels, within what the reader keeps."""
+        source = self.source
+        return min(KEPT_BYTES, source.width_px * source.height_px * source.channels * source.dtype.itemsize * 4 // 3)
+
 
 class Pictures:
     """Crops of images; safe to use from several threads."""
@@ -114,9 +121,14 @@ class Pictures:
             if found.source.in_parts:  # others hold all of their px: they are used once
                 with self._guard:
                     self._open[key] = found
-                    if len(self._open) > _KEPT_OPEN:
-                        self._open.popitem(last=False)
+                    self._let_go()
             return found
+
+    def _let_go(self) -> None:
+        """Closes what was looked at longest ago, until the others are within their limits."""
+        held_bytes = sum(each.most_bytes for each in self._open.values())
+        while held_bytes > _KEPT_BYTES or len(self._open) > _KEPT_OPEN:
+            held_bytes -= self._open.popitem(last=False)[1].most_bytes  # whoever still reads it holds it until then
 
     def _kept(self, key: tuple[str, int]) -> _Opened | None:
         name = _file_name(*key)
