@@ -38,12 +38,12 @@ def insert_rows(conn: Connection, table: Table, columns: Sequence[str], rows: Se
 
 def or_nothing(conn: Connection, table: Table) -> Insert:
     """An INSERT that passes over rows whose key is there."""
-    return inserting(conn, table).on_conflict_do_nothing()
+    return inserting(conn.dialect.name, table).on_conflict_do_nothing()
 
 
-def inserting(conn: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+def inserting(database: str, table: Table) -> sqlite.Insert | postgresql.Insert:
     """The database's own INSERT, which can say what becomes of rows whose key is there."""
-    return postgresql.insert(table) if conn.dialect.name == "postgresql" else sqlite.insert(table)
+    return postgresql.insert(table) if database == "postgresql" else sqlite.insert(table)
 
 
 def _copied(value: Any) -> str:

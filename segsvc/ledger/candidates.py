@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Select, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, select
 
 from segsvc.ledger import rows as made
 from segsvc.ledger.errors import Refused, Unknown
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.prepared import Prepared, padded
 from segsvc.ledger.records import Item, Page, Reader
 from segsvc.ledger.runs import RunRow, class_number, run_row, runs_of
 from segsvc.ledger.sight import Sight, hides, see
@@ -77,14 +78,27 @@ def _after(cursor: str | None) -> int:
 
 def number_of(conn: Connection, candidate_id: str) -> int:
     """The number of a candidate. Raises Unknown."""
-    number: int | None = conn.execute(select(IDS.c.candidate_no).where(IDS.c.candidate_id == candidate_id)).scalar()
-    if number is None:
+    found = numbers_of(conn, [candidate_id])
+    if not found:
         raise Unknown(f"candidate: expected one of the ledger, got {candidate_id!r}")
-    return number
+    return found[0]
+
+
+def numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> list[int]:
+    """The numbers of those of these candidates that there are."""
+    return [row["candidate_no"] for each in candidate_ids for row in _NUMBER.rows(conn, candidate_id=storable(each))]
+
+
+def storable(text: str) -> str:
+    """A text from outside as both databases can be asked for it."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def entry_rows(conn: Connection, run_no: int, numbers: Sequence[int]) -> dict[int, Mapping[str, Any]]:
     """The rows of entries with their candidates and images, by number."""
+    if 0 < len(numbers) <= _FEW:
+        keys = padded([entry_number(run_no, number) for number in numbers], _FEW)
+        return {row["candidate_no"]: row for row in _FEW_ENTRIES.rows(conn, **keys)}
     found: dict[int, Mapping[str, Any]] = {}
     for some in chunks(numbers):
         found.update((int(row["candidate_no"]), cast(Row, row)) for row in
@@ -110,12 +124,23 @@ def _entries() -> Select[Any]:
 def decision_rows(conn: Connection, numbers: Sequence[int]) -> dict[int, list[Row]]:
     """All that was decided of these candidates, oldest first, by number."""
     found: dict[int, list[Row]] = {}
+    if 0 < len(numbers) <= _FEW:
+        for row in _FEW_DECISIONS.rows(conn, **padded(numbers, _FEW)):
+            found.setdefault(row["candidate_no"], []).append(row)
+        return found
     for some in chunks(sorted(numbers)):
         rows = conn.execute(select(DECISIONS).where(DECISIONS.c.candidate_no.in_(some)).order_by(
             DECISIONS.c.candidate_no, DECISIONS.c.number)).mappings()
         found.update((number, cast(list[Row], list(own)))
                      for number, own in groupby(rows, key=lambda row: int(row["candidate_no"])))
     return found
+
+
+_FEW = 8
+_ANY = [bindparam(f"n{place}", type_=BigInteger()) for place in range(_FEW)]
+_FEW_ENTRIES = Prepared(_entries().where(ENTRIES.c.number.in_(_ANY)))
+_FEW_DECISIONS = Prepared(select(DECISIONS).where(DECISIONS.c.candidate_no.in_(_ANY)).order_by(DECISIONS.c.number))
+_NUMBER = Prepared(select(IDS.c.candidate_no).where(IDS.c.candidate_id == bindparam("candidate_id")))
 
 
 def chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

@@ -13,9 +13,12 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.tables import BATCHES, DECISIONS
 
 GENESIS = "0" * 64  # what comes before the first batch
+_LAST = Prepared(select(BATCHES.c.number, BATCHES.c["last"], BATCHES.c.head).order_by(BATCHES.c.number.desc()).limit(1))
+_SEAL = Prepared(insert(BATCHES))
 HASHED = tuple(column.name for column in DECISIONS.columns if column.name != "row_sha256")
 
 
@@ -38,9 +41,8 @@ def batch_head(before: str, batch: Mapping[str, Any], row_hashes: Iterable[str])
 
 def last_batch(conn: Connection) -> tuple[int, int, str]:
     """The last batch: its number, the number of its last decision, and its head; zeros where there is none."""
-    row = conn.execute(select(BATCHES.c.number, BATCHES.c["last"], BATCHES.c.head)
-                       .order_by(BATCHES.c.number.desc()).limit(1)).one_or_none()
-    return (row[0], row[1], row[2]) if row is not None else (0, 0, GENESIS)
+    row = _LAST.first(conn)
+    return (row["number"], row["last"], row["head"]) if row is not None else (0, 0, GENESIS)
 
 
 def seal(conn: Connection, before: tuple[int, int, str], row_hashes: list[str], sealed_at: int) -> tuple[int, int, str]:
@@ -48,5 +50,5 @@ def seal(conn: Connection, before: tuple[int, int, str], row_hashes: list[str], 
     number, last, head = before
     batch = {"number": number + 1, "first": last + 1, "last": last + len(row_hashes), "sealed_at": sealed_at}
     head = batch_head(head, batch, row_hashes)
-    conn.execute(insert(BATCHES).values(**batch, head=head))
+    _SEAL.run(conn, {**batch, "head": head})
     return number + 1, last + len(row_hashes), head

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 
 from segsvc.ledger import lanes
 from segsvc.ledger import rows as made
 from segsvc.ledger.candidates import decision_rows, entry_rows, number_of, sight_of
 from segsvc.ledger.errors import Refused, Stale, Unknown
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import Decider, Decision, NewDecision, Reader, Verdict
 from segsvc.ledger.runs import RunRow, run_row, runs_of
 from segsvc.ledger.sight import Sight
@@ -22,6 +23,14 @@ from segsvc.ledger.writer import Writing
 
 MOST_LISTED = 1000
 ANY_TAG = "*"
+_SENT = Prepared(select(DECISIONS).where(DECISIONS.c.user_id == bindparam("user_id"),
+                                         DECISIONS.c.request_id == bindparam("request_id")))
+_LATEST = Prepared(select(DECISIONS.c.worked_until).where(DECISIONS.c.user_id == bindparam("user_id")).order_by(
+    DECISIONS.c.number.desc()).limit(1))
+_DROP_LEASE = Prepared(delete(LEASES).where(*(LEASES.c[name] == bindparam(name)
+                                              for name in ("run_no", "candidate_no", "user_id"))))
+_RESTAND = Prepared(update(ENTRIES).where(ENTRIES.c.number == bindparam("entry")).values(
+    read_by=bindparam("read_by"), outcome=bindparam("outcome")))
 
 
 def decide(ledger: Ledger, reader: Reader, candidate_id: str, new: NewDecision, *, if_match: str,
@@ -85,7 +94,8 @@ def _decide(writing: Writing, asked: _Asked) -> Decision:
     _check_seen(asked, run, sights, rows)
     _check(asked, entry, rows)
     row = writing.add_decision(_columns(writing, asked, run, number))
-    conn.execute(delete(LEASES).where(LEASES.c.candidate_no == number, LEASES.c.user_id == reader.user_id))
+    for each, _ in entries:
+        _DROP_LEASE.run(conn, {"run_no": each.number, "candidate_no": number, "user_id": reader.user_id})
     for each, one in entries:
         _restand(writing, each, one, rows, [*rows, row])
     return made.decision(row, run.record.run_id, undone=False)
@@ -94,16 +104,14 @@ def _decide(writing: Writing, asked: _Asked) -> Decision:
 def _sent_before(writing: Writing, asked: _Asked) -> Decision | None:
     if asked.new.request_id is None:
         return None
-    row = writing.conn.execute(select(DECISIONS).where(
-        DECISIONS.c.user_id == asked.reader.user_id, DECISIONS.c.request_id == asked.new.request_id,
-    )).mappings().one_or_none()
+    row = _SENT.first(writing.conn, user_id=asked.reader.user_id, request_id=asked.new.request_id)
     if row is None:
         return None
     if (row["candidate_id"], row["verdict"]) != (asked.candidate_id, asked.new.verdict.value):
         raise Refused(f"request_id: expected a new one for a new decision, got that of {row['decision_id']}")
     rows = decision_rows(writing.conn, [row["candidate_no"]])[row["candidate_no"]]
     run_id = next(run.record.run_id for run in runs_of(writing.conn, row["candidate_no"]) if run.number == row["run_no"])
-    return made.decision(cast(Row, row), run_id, undone=row["decision_id"] in undone_ids(rows))
+    return made.decision(row, run_id, undone=row["decision_id"] in undone_ids(rows))
 
 
 def _check_seen(asked: _Asked, run: RunRow, sights: Sequence[Sight], rows: Sequence[Row]) -> None:
@@ -154,8 +162,8 @@ def _worked(writing: Writing, asked: _Asked) -> tuple[int | None, int]:
     did not work. A clock that is ahead of ours is brought back to now.
     """
     new = asked.new
-    before: int = writing.conn.execute(select(DECISIONS.c.worked_until).where(
-        DECISIONS.c.user_id == asked.reader.user_id).order_by(DECISIONS.c.number.desc()).limit(1)).scalar() or 0
+    latest = _LATEST.first(writing.conn, user_id=asked.reader.user_id)
+    before: int = latest["worked_until"] if latest is not None else 0
     if new.shown_at is None and new.seconds is None:
         return None, before
     shown = as_us(new.shown_at) if new.shown_at is not None else None
@@ -173,8 +181,7 @@ def _restand(writing: Writing, run: RunRow, entry: Mapping[str, Any], before: Se
     change.subtract(tallies(old, readers=readers, gold=gold))
     for (name, user_id), by in change.items():
         writing.count(run.number, name, by, user_id=user_id)
-    writing.conn.execute(update(ENTRIES).where(ENTRIES.c.number == entry["number"]).values(
-        read_by=new.read_by, outcome=new.outcome_verdict))
+    _RESTAND.run(writing.conn, {"entry": entry["number"], "read_by": new.read_by, "outcome": new.outcome_verdict})
     if gold is None:
         lanes.move(writing.conn, entry, of=_queued(old), to=_queued(new))
 

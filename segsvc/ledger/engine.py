@@ -124,18 +124,18 @@ def shown(place: str) -> str:
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
+def translated(place: str, engine: Engine) -> Iterator[None]:
     """Errors of the database as ours: Full where there is no room, ConfigError where it cannot be used at all."""
     try:
         yield
-    except DBAPIError as error:
+    except (DBAPIError, engine.dialect.loaded_dbapi.Error) as error:
         raise as_ours(error, place) from error
     except SQLAlchemyError as error:
         raise ConfigError(f"ledger: {shown(place)} cannot be used: {error}") from error
 
 
-def as_ours(error: DBAPIError, place: str) -> LedgerError | ConfigError:
-    """What is to be said of an error of the database."""
+def as_ours(error: Exception, place: str) -> LedgerError | ConfigError:
+    """What is to be said of an error of the database, by SQLAlchemy or by its driver."""
     said = _said(error)
     if "disk is full" in said or "disk I/O error" in said or _DISK_FULL in said:
         return Full(f"ledger: expected room on the disk of {shown(place)}, got: {said}. Nothing was stored; make room and "
@@ -143,9 +143,10 @@ def as_ours(error: DBAPIError, place: str) -> LedgerError | ConfigError:
     return ConfigError(f"ledger: {shown(place)} cannot be used: {said}")
 
 
-def _said(error: DBAPIError) -> str:
+def _said(error: Exception) -> str:
     """The database's own words, in one line and without the statement."""
-    first = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
+    own = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+    first = own.args[0] if own.args else own
     if isinstance(first, dict):  # PostgreSQL's fields: C is the code, M the message
         return f"{first.get('M', '')} ({first.get('C', '')})"
     return str(first).split("\n", 1)[0]

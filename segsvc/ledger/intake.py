@@ -278,6 +278,8 @@ def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -
         class_names=json.dumps(here, ensure_ascii=False), imported_at=writing.now, import_key=key, review=begun.review,
         audit=begun.audit, accepted=begun.decided[Band.ACCEPTED], rejected=begun.decided[Band.REJECTED],
         **policy_columns(begun.policy)))
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("ANALYZE")  # it plans by what it counted, and that may be the empty tables of before
 
 
 def _note_rules(writing: Writing, begun: _Import) -> None:

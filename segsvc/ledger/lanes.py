@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, literal, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, insert, literal, select
 
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.tables import ENTRIES, QUEUE
 
 GOLD, UNCERTAIN, RANDOM = -1, 0, 1
 _FIRST_CLASS = 2
+_PUT_IN = Prepared(insert(QUEUE))
+_TAKE_OUT = Prepared(delete(QUEUE).where(*(column == bindparam(column.name) for column in QUEUE.columns)))
 NOBODY = ""  # read_by of what nobody has read
 
 
@@ -34,11 +37,9 @@ def move(conn: Connection, entry: Mapping[str, Any], *, of: str | None, to: str 
         return
     key = {"run_no": entry["run_no"], "candidate_no": entry["candidate_no"]}
     if of is not None:
-        conn.execute(delete(QUEUE).where(
-            tuple_(QUEUE.c.run_no, QUEUE.c.lane, QUEUE.c.read_by, QUEUE.c.place, QUEUE.c.candidate_no).in_(
-                [(key["run_no"], lane, of, place, key["candidate_no"]) for lane, place in places(entry)])))
+        _TAKE_OUT.run_all(conn, [{**key, "lane": lane, "read_by": of, "place": place} for lane, place in places(entry)])
     if to is not None:
-        conn.execute(insert(QUEUE), [{**key, "lane": lane, "read_by": to, "place": place} for lane, place in places(entry)])
+        _PUT_IN.run_all(conn, [{**key, "lane": lane, "read_by": to, "place": place} for lane, place in places(entry)])
 
 
 def build(conn: Connection, run_no: int) -> None:

@@ -53,7 +53,7 @@ class Ledger:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A connection to read by, for a short while. Raises ConfigError where the database cannot be used."""
-        with engines.translated(self.place), self._gate.together(), self.engine.connect() as conn:
+        with engines.translated(self.place, self.engine), self._gate.together(), self.engine.connect() as conn:
             yield conn
 
     def write(self, work: Callable[[Writing], T]) -> T:
@@ -108,7 +108,7 @@ def open_ledger(place: str, *, serving: bool = False, url: str = "", record: Rec
     try:
         if serving:
             ledger.claim()
-        with engines.translated(place):
+        with engines.translated(place, engine):
             migrate(engine, place, before=ledger.claim)
     except BaseException:
         ledger.close()

@@ -10,19 +10,41 @@ import heapq
 from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 
-from sqlalchemy import Connection, and_, delete, exists, func, insert, or_, select, update
+from sqlalchemy import BigInteger, BindParameter, Connection, Integer, and_, bindparam, delete, exists, insert, or_, select
 
 from segsvc.ledger import lanes
-from segsvc.ledger.candidates import chunks, decision_rows, items
+from segsvc.ledger.candidates import decision_rows, items, numbers_of
 from segsvc.ledger.errors import Refused
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import Item, Order, Reader
 from segsvc.ledger.runs import RunRow, class_number, run_row
 from segsvc.ledger.standing import stand
-from segsvc.ledger.tables import CLASSES, DECISIONS, ENTRIES, IDS, LEASES, QUEUE, entry_number
+from segsvc.ledger.tables import CLASSES, DECISIONS, ENTRIES, LEASES, QUEUE, entry_number
 from segsvc.ledger.writer import Writing
 
 MOST_LEASED = 500
+_ME: BindParameter[int] = bindparam("user_id")
+_LEASED = and_(LEASES.c.run_no == QUEUE.c.run_no, LEASES.c.candidate_no == QUEUE.c.candidate_no)
+_OF_LANE = (QUEUE.c.run_no == bindparam("run_no")) & (QUEUE.c.lane == bindparam("lane"))
+# the first of a lane that others do not hold
+_FIRST_FREE = select(QUEUE.c.place, QUEUE.c.candidate_no).select_from(QUEUE.outerjoin(LEASES, _LEASED)).where(
+    _OF_LANE, QUEUE.c.read_by == bindparam("read_by"), or_(LEASES.c.user_id.is_(None), LEASES.c.user_id == _ME),
+).order_by(QUEUE.c.place, QUEUE.c.candidate_no).limit(bindparam("most", type_=Integer()))
+_FREE = Prepared(_FIRST_FREE)
+# + 0: by the few decisions of the candidate, and not by all that the reader ever made
+_FREE_GOLD = Prepared(_FIRST_FREE.where(~exists().where(
+    DECISIONS.c.candidate_no == QUEUE.c.candidate_no, DECISIONS.c.user_id + 0 == _ME)))
+_SETS = select(QUEUE.c.read_by).where(_OF_LANE).order_by(QUEUE.c.read_by).limit(1)
+_FIRST_SET, _NEXT_SET = Prepared(_SETS), Prepared(_SETS.where(QUEUE.c.read_by > bindparam("after")))
+_END_OLD = Prepared(delete(LEASES).where(LEASES.c.until <= bindparam("now")))
+_IS_LEASE = (LEASES.c.run_no == bindparam("run_no")) & (LEASES.c.candidate_no == bindparam("candidate_no"))
+_HOLDER = Prepared(select(LEASES.c.user_id).where(_IS_LEASE))
+_END, _HOLD = Prepared(delete(LEASES).where(_IS_LEASE)), Prepared(insert(LEASES))
+_GIVE_BACK = Prepared(delete(LEASES).where(LEASES.c.user_id == _ME, LEASES.c.candidate_no == bindparam("candidate_no")))
+_OWN = Prepared(select(LEASES.c.candidate_no, ENTRIES.c.class_no).join(
+    ENTRIES, ENTRIES.c.number == LEASES.c.candidate_no + bindparam("base", type_=BigInteger())).where(
+        LEASES.c.run_no == bindparam("run_no"), LEASES.c.user_id == _ME).order_by(LEASES.c.until, LEASES.c.candidate_no))
 
 
 def lease(ledger: Ledger, reader: Reader, run_id: str, *, order: Order = Order.UNCERTAIN, class_name: str | None = None,
@@ -51,8 +73,8 @@ def release(ledger: Ledger, reader: Reader, candidate_ids: Sequence[str]) -> Non
         raise Refused(f"release: expected up to {MOST_LEASED} candidates, got {len(candidate_ids)}")
 
     def work(writing: Writing) -> None:
-        for some in chunks(_numbers(writing.conn, candidate_ids)):
-            writing.conn.execute(delete(LEASES).where(LEASES.c.user_id == reader.user_id, LEASES.c.candidate_no.in_(some)))
+        _GIVE_BACK.run_all(writing.conn, [{"user_id": reader.user_id, "candidate_no": number}
+                                          for number in numbers_of(writing.conn, candidate_ids)])
 
     ledger.write(work)
 
@@ -66,8 +88,8 @@ class _Wanted:
 
 def _lease(writing: Writing, reader: Reader, run: RunRow, wanted: _Wanted, holding: Sequence[str]) -> list[int]:
     conn, until = writing.conn, writing.now + run.record.policy.lease_s * 1_000_000
-    conn.execute(delete(LEASES).where(LEASES.c.until <= writing.now))
-    held = _numbers(conn, holding)
+    _END_OLD.run(conn, {"now": writing.now})
+    held = numbers_of(conn, holding)
     _renew(conn, reader, run, held, until)
     given = _given(conn, reader, run, wanted, set(held))
     passed = {*held, *given}
@@ -77,42 +99,29 @@ def _lease(writing: Writing, reader: Reader, run: RunRow, wanted: _Wanted, holdi
     return found
 
 
-def _numbers(conn: Connection, candidate_ids: Sequence[str]) -> list[int]:
-    return list(conn.execute(select(IDS.c.candidate_no).where(IDS.c.candidate_id.in_(candidate_ids))).scalars()) if (
-        candidate_ids) else []
-
-
 def _renew(conn: Connection, reader: Reader, run: RunRow, held: list[int], until: int) -> None:
     """Renews what the reader holds, and takes up again what ended meanwhile and nobody else was given, if it is open."""
-    own = set()
-    for some in chunks(held):
-        conn.execute(update(LEASES).where(LEASES.c.run_no == run.number, LEASES.c.user_id == reader.user_id,
-                                          LEASES.c.candidate_no.in_(some)).values(until=until))
-        own |= set(conn.execute(select(LEASES.c.candidate_no).where(
-            LEASES.c.run_no == run.number, LEASES.c.candidate_no.in_(some))).scalars())
-    ended = [number for number in held if number not in own]
+    holders = {number: row["user_id"] for number in held
+               for row in _HOLDER.rows(conn, run_no=run.number, candidate_no=number)}
+    ended = [number for number in held if number not in holders]
     read = {number for number, rows in decision_rows(conn, ended).items()
             if stand(rows, readers=1).of(reader.user_id) is not None}
-    _hold(conn, reader, run, [number for number in ended if number not in read], until)
+    _hold(conn, reader, run, [number for number in held if number not in read
+                              and holders.get(number, reader.user_id) == reader.user_id], until)
 
 
 def _given(conn: Connection, reader: Reader, run: RunRow, wanted: _Wanted, held: set[int]) -> list[int]:
     """What the reader was given before and no longer knows of, as after a reload."""
-    own = select(LEASES.c.candidate_no).where(LEASES.c.run_no == run.number, LEASES.c.user_id == reader.user_id)
-    if wanted.class_no is not None:
-        own = own.join(ENTRIES, ENTRIES.c.number == LEASES.c.candidate_no + entry_number(run.number, 0)).where(
-            ENTRIES.c.class_no == wanted.class_no)
-    return [number for number in conn.execute(own.order_by(LEASES.c.until, LEASES.c.candidate_no)).scalars()
-            if number not in held]
+    return [row["candidate_no"] for row in _OWN.rows(
+        conn, run_no=run.number, user_id=reader.user_id, base=entry_number(run.number, 0))
+            if row["candidate_no"] not in held and wanted.class_no in (None, row["class_no"])]
 
 
 def _hold(conn: Connection, reader: Reader, run: RunRow, numbers: Sequence[int], until: int) -> None:
-    if not numbers:
-        return
-    for some in chunks(numbers):  # those that the reader holds and asks for anew
-        conn.execute(delete(LEASES).where(LEASES.c.run_no == run.number, LEASES.c.candidate_no.in_(some)))
-    conn.execute(insert(LEASES), [{"run_no": run.number, "candidate_no": number, "user_id": reader.user_id, "until": until}
-                                  for number in numbers])
+    leases = [{"run_no": run.number, "candidate_no": number, "user_id": reader.user_id, "until": until}
+              for number in numbers]
+    _END.run_all(conn, leases)
+    _HOLD.run_all(conn, leases)
 
 
 def _next(conn: Connection, reader: Reader, run: RunRow, wanted: _Wanted, held: int) -> Iterator[int]:
@@ -142,21 +151,15 @@ def _of_lane(conn: Connection, reader: Reader, run: RunRow, lane: int, most: int
 
 def _read_by(conn: Connection, run: RunRow, lane: int) -> Iterator[str]:
     """The sets of readers in a lane, of which there are few, by a step of the index to each."""
-    of_lane = (QUEUE.c.run_no == run.number) & (QUEUE.c.lane == lane)
-    found = conn.execute(select(func.min(QUEUE.c.read_by)).where(of_lane)).scalar()
+    found = _FIRST_SET.first(conn, run_no=run.number, lane=lane)
     while found is not None:
-        yield found
-        found = conn.execute(select(func.min(QUEUE.c.read_by)).where(of_lane, QUEUE.c.read_by > found)).scalar()
+        yield found["read_by"]
+        found = _NEXT_SET.first(conn, run_no=run.number, lane=lane, after=found["read_by"])
 
 
 def _of_readers(conn: Connection, reader: Reader, run: RunRow, lane: int, read_by: str, most: int) -> list[tuple[int, int]]:
-    joined = QUEUE.outerjoin(LEASES, and_(LEASES.c.run_no == QUEUE.c.run_no,
-                                          LEASES.c.candidate_no == QUEUE.c.candidate_no))
-    rows = conn.execute(select(QUEUE.c.place, QUEUE.c.candidate_no).select_from(joined).where(
-        QUEUE.c.run_no == run.number, QUEUE.c.lane == lane, QUEUE.c.read_by == read_by,
-        or_(LEASES.c.user_id.is_(None), LEASES.c.user_id == reader.user_id),
-    ).order_by(QUEUE.c.place, QUEUE.c.candidate_no).limit(most))
-    return [(row[0], row[1]) for row in rows]
+    return [(row["place"], row["candidate_no"]) for row in _FREE.rows(
+        conn, run_no=run.number, lane=lane, read_by=read_by, user_id=reader.user_id, most=most)]
 
 
 def _strewn(conn: Connection, reader: Reader, run: RunRow, held: set[int], numbers: Iterator[int]) -> Iterator[int]:
@@ -175,11 +178,5 @@ def _strewn(conn: Connection, reader: Reader, run: RunRow, held: set[int], numbe
 
 
 def _golds(conn: Connection, reader: Reader, run: RunRow) -> Iterator[int]:
-    read = exists().where(DECISIONS.c.candidate_no == QUEUE.c.candidate_no, DECISIONS.c.user_id == reader.user_id)
-    joined = QUEUE.outerjoin(LEASES, and_(LEASES.c.run_no == QUEUE.c.run_no,
-                                          LEASES.c.candidate_no == QUEUE.c.candidate_no))
-    rows = conn.execute(select(QUEUE.c.candidate_no).select_from(joined).where(
-        QUEUE.c.run_no == run.number, QUEUE.c.lane == lanes.GOLD, ~read,
-        or_(LEASES.c.user_id.is_(None), LEASES.c.user_id == reader.user_id),
-    ).order_by(QUEUE.c.place).limit(MOST_LEASED)).scalars().all()
-    return iter(rows)
+    return iter([row["candidate_no"] for row in _FREE_GOLD.rows(
+        conn, run_no=run.number, lane=lanes.GOLD, read_by=lanes.NOBODY, user_id=reader.user_id, most=MOST_LEASED)])

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, bindparam, select
 
 from segsvc.ledger.errors import Unknown
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import ReviewPolicy, RunRecord
 from segsvc.ledger.tables import CLASSES, ENTRIES, RUNS, as_time
+
+_RUN = Prepared(select(RUNS).where(RUNS.c.run_id == bindparam("run_id")))
+_RUNS_OF = Prepared(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).where(
+    RUNS.c.imported_at.is_not(None), ENTRIES.c.candidate_no == bindparam("candidate_no")).order_by(RUNS.c.number.desc()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ def find(ledger: Ledger, run_id: str) -> RunRecord:
 
 def run_row(conn: Connection, run_id: str) -> RunRow:
     """The run of that id. Raises Unknown with the newest ones."""
-    row = conn.execute(select(RUNS).where(RUNS.c.run_id == run_id)).mappings().one_or_none()
+    row = _RUN.first(conn, run_id=run_id.replace("\0", "").encode("utf-8", "replace").decode())
     if row is None or row["imported_at"] is None:
         newest = list(conn.execute(select(RUNS.c.run_id).where(RUNS.c.imported_at.is_not(None)).order_by(
             RUNS.c.number.desc()).limit(5)).scalars())
@@ -47,9 +53,7 @@ def run_row(conn: Connection, run_id: str) -> RunRow:
 
 def runs_of(conn: Connection, candidate_no: int) -> list[RunRow]:
     """The runs that a candidate is in, the newest first."""
-    rows = conn.execute(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).where(
-        RUNS.c.imported_at.is_not(None), ENTRIES.c.candidate_no == candidate_no).order_by(RUNS.c.number.desc())).mappings()
-    return [_run(row) for row in rows]
+    return [_run(row) for row in _RUNS_OF.rows(conn, candidate_no=candidate_no)]
 
 
 def class_number(conn: Connection, name: str) -> int | None:
@@ -58,7 +62,7 @@ def class_number(conn: Connection, name: str) -> int | None:
     return number
 
 
-def policy_of(row: RowMapping) -> ReviewPolicy:
+def policy_of(row: Mapping[Any, Any]) -> ReviewPolicy:
     """The policy in a row of runs."""
     return ReviewPolicy(row["readers"], bool(row["blind"]), row["audit_share"], row["gold_share"], row["seed"],
                         row["lease_s"])
@@ -70,7 +74,7 @@ def policy_columns(policy: ReviewPolicy) -> dict[str, Any]:
             "gold_share": policy.gold_share, "seed": policy.seed, "lease_s": policy.lease_s}
 
 
-def _run(row: RowMapping) -> RunRow:
+def _run(row: Mapping[Any, Any]) -> RunRow:
     return RunRow(row["number"], RunRecord(
         run_id=row["run_id"], out=row["out"], input=row["input"], model=row["model"], model_digest=row["model_digest"],
         point_digest=row["point_digest"], point_wording=row["point_wording"],

@@ -8,22 +8,27 @@ from __future__ import annotations
 import hashlib
 import secrets
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import RowMapping, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import Reader, Role, User
 from segsvc.ledger.tables import TOKENS, USERS, as_time, as_us
 from segsvc.ledger.writer import Writing
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD, LONGEST_NAME = 8, 1000, 100
 _HOUR_US = 3_600_000_000
+_OF_TOKEN = Prepared(select(USERS, TOKENS.c.ends_at).join(TOKENS, TOKENS.c.user_id == USERS.c.user_id).where(
+    TOKENS.c.sha256 == bindparam("sha256"), USERS.c.disabled_at.is_(None)))
 
 
 class TokenKind(StrEnum):
@@ -136,8 +141,7 @@ def new_token(ledger: Ledger, name: str, *, label: str = "", hours: float | None
 def reader_of(ledger: Ledger, token: str) -> Reader | None:
     """Whose session or token this is; None where it is none, has ended, or its user is disabled."""
     with ledger.read() as conn:
-        row = conn.execute(select(USERS, TOKENS.c.ends_at).join(TOKENS, TOKENS.c.user_id == USERS.c.user_id).where(
-            TOKENS.c.sha256 == _sha256(token), USERS.c.disabled_at.is_(None))).mappings().one_or_none()
+        row = _OF_TOKEN.first(conn, sha256=_sha256(token))
     if row is None or (row["ends_at"] is not None and row["ends_at"] <= _now_us()):
         return None
     return _user(row).reader
@@ -168,7 +172,7 @@ def _find(ledger: Ledger, name: str) -> User:
     return found
 
 
-def _user(row: RowMapping) -> User:
+def _user(row: Mapping[Any, Any]) -> User:
     return User(row["user_id"], row["name"], Role(row["role"]), as_time(row["created_at"]),
                 as_time(row["disabled_at"]) if row["disabled_at"] is not None else None)
 

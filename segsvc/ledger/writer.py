@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ from segsvc.ledger.chain import last_batch, row_sha256, seal
 from segsvc.ledger.engine import as_ours
 from segsvc.ledger.errors import LedgerError
 from segsvc.ledger.gate import Gate
+from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.tables import DECISIONS, TALLIES, as_us
 from segsvc.types import stable_id
 
@@ -34,6 +36,15 @@ _MOST_AT_ONCE = 256
 _LOOKS_EVERY_S = 5.0
 
 T = TypeVar("T")
+
+_ADD = Prepared(insert(DECISIONS))
+
+
+@cache
+def _count(database: str) -> Prepared:
+    new = inserting(database, TALLIES)
+    return Prepared(new.on_conflict_do_update(index_elements=["run_no", "name", "user_id"],
+                                              set_={"count": TALLIES.c["count"] + new.excluded["count"]}))
 
 
 @dataclass(slots=True)
@@ -54,7 +65,7 @@ class Writing:
         row = {**values, "number": number, "decided_at": self.now, "decision_id": stable_id(
             "decision", number, values["run_no"], values["candidate_id"], values["reader"], self.now)}
         row["row_sha256"] = row_sha256(row)
-        self.conn.execute(insert(DECISIONS), row)
+        _ADD.run(self.conn, row)
         self._row_hashes.append(row["row_sha256"])
         return row
 
@@ -66,11 +77,7 @@ class Writing:
         """Stores the tallies and the batch; gives the last batch, None where there is no new one."""
         rows = [{"run_no": run_no, "name": name, "user_id": user_id, "count": count}
                 for (run_no, name, user_id), count in sorted(self._tallies.items()) if count]
-        if rows:
-            new = inserting(self.conn, TALLIES)
-            self.conn.execute(new.on_conflict_do_update(
-                index_elements=["run_no", "name", "user_id"],
-                set_={"count": TALLIES.c.count + new.excluded["count"]}), rows)
+        _count(self.conn.dialect.name).run_all(self.conn, rows)
         if self._before is None:
             return None
         return seal(self.conn, self._before, self._row_hashes, self.now)
@@ -195,7 +202,7 @@ class Writer:
         return sealed
 
     def _told(self, error: Exception) -> Exception:
-        if isinstance(error, DBAPIError):
+        if isinstance(error, (DBAPIError, self._engine.dialect.loaded_dbapi.Error)):
             told = as_ours(error, self._place)
             told.__cause__ = error
             return told
