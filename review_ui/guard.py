@@ -54,6 +54,8 @@ class Guard:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server below leaves the body out, as it was asked for HEAD
         refusal = self._refusal(scope["method"], Headers(scope=scope))
         await (self._app if refusal is None else refusal.response())(scope, receive, bearing)
 

@@ -108,7 +108,7 @@ def _login(service: Service, request: Request, form: dict[str, str]) -> Response
     token = users.open_session(service.ledger, reader, hours=SESSION_HOURS)
     response = RedirectResponse(wanted, _SEE_OTHER)
     response.set_cookie(SESSION_COOKIE, token, max_age=SESSION_HOURS * 3600, path="/", secure=service.secure_cookies,
-                        httponly=True, samesite="strict")
+                        httponly=True, samesite="lax")
     return response
 
 
@@ -117,7 +117,7 @@ def logout(service: Parts, request: Request) -> Response:
     """Ends the session; its token is worth nothing from now on."""
     _end_session(service, request)
     response = RedirectResponse("/login", _SEE_OTHER)
-    response.delete_cookie(SESSION_COOKIE, path="/", secure=service.secure_cookies, httponly=True, samesite="strict")
+    response.delete_cookie(SESSION_COOKIE, path="/", secure=service.secure_cookies, httponly=True, samesite="lax")
     return response
 
 

@@ -113,6 +113,8 @@ def _of_validation(error: RequestValidationError) -> Problem:
 def _message(found: Mapping[str, Any]) -> str:
     """What was expected and what came, which may be anything: only the beginning of it is repeated."""
     came = found.get("input")
+    if isinstance(came, bytes):  # it is read as JSON only where it says that it is
+        return "expected JSON, and `Content-Type: application/json` with it"
     shown = "" if came is None or isinstance(came, dict) else f", got {str(came)[:_MOST_INPUT]!r}"
     return f"{found['msg']}{shown}"
 

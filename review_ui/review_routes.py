@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from segsvc.ledger.progress import progress
 
 from review_ui.answers import problems
 from review_ui.problems import ProblemType
@@ -25,6 +24,7 @@ from review_ui.schemas import (
 )
 from review_ui.service import Parts, Service, Who
 from segsvc.ledger import decisions, queue, runs
+from segsvc.ledger.progress import progress
 from segsvc.ledger.records import Reader
 
 router = APIRouter(prefix="/v1", tags=["review"], responses=problems(ProblemType.SIGN_IN))
@@ -41,7 +41,7 @@ def me(service: Parts, reader: Who) -> MeAnswer:
 def list_runs(service: Parts, reader: Who) -> ReviewedRunsAnswer:
     """All runs in the ledger and how far their review is."""
     return ReviewedRunsAnswer(next_cursor=None, items=[
-        ReviewedRunAnswer(run=RunAnswer.model_validate(run), progress=_progress(service, reader, run.run_id))
+        ReviewedRunAnswer(run=RunAnswer.of(run, reader), progress=_progress(service, reader, run.run_id))
         for run in runs.all_runs(service.ledger)])
 
 

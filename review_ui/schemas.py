@@ -165,13 +165,13 @@ class ProgressAnswer(Answer):
 
 
 class PolicyAnswer(Answer):
-    """How a run is reviewed."""
+    """How a run is reviewed. seed: null for reviewers, who could tell by it what is of the audit sample."""
 
     readers: int
     blind: bool
     audit_share: float
     gold_share: float
-    seed: int
+    seed: int | None
     lease_s: int
 
 
@@ -192,6 +192,13 @@ class RunAnswer(Answer):
     audit: int
     accepted: int
     rejected: int
+
+    @classmethod
+    def of(cls, run: records.RunRecord, reader: records.Reader) -> RunAnswer:
+        found = cls.model_validate(run)
+        if reader.role is Role.ADMIN:
+            return found
+        return found.model_copy(update={"policy": found.policy.model_copy(update={"seed": None})})
 
 
 class ReviewedRunAnswer(Answer):

@@ -187,6 +187,8 @@ class NewDecision:
                 _check_text(name, value, most)
         if self.shown_at is not None and self.shown_at.tzinfo is None:
             raise Refused(f"shown_at: expected a time with its zone, got {self.shown_at.isoformat()}")
+        if self.shown_at is not None and not 1 < self.shown_at.year < 9999:  # in UTC it might be of no year at all
+            raise Refused(f"shown_at: expected a time of the years 2 to 9998, got {self.shown_at.isoformat()}")
         if self.seconds is not None and not 0.0 <= self.seconds <= MOST_SECONDS:
             raise Refused(f"seconds: expected 0 to {MOST_SECONDS:.0f}, got {self.seconds}")
         if (self.undoes is not None) != (self.verdict is Verdict.WITHDRAWN):

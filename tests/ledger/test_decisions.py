@@ -104,6 +104,8 @@ def test_what_cannot_be_a_decision_is_refused_with_what_was_expected(ledger: Led
                          if_match="*")
     for says, wrong in (("valid Unicode", {"note": "\ud800"}), ("without the character 0", {"note": "a\0b"}),
                         ("at most 4000", {"note": "x" * 4001}), ("with its zone", {"shown_at": datetime(2026, 1, 1)}),  # noqa: DTZ001
+                        ("years 2 to 9998", {"shown_at": datetime.fromisoformat("0001-01-01T00:00:00+14:00")}),
+                        ("years 2 to 9998", {"shown_at": datetime.fromisoformat("9999-12-31T23:59:59-12:00")}),
                         ("seconds: expected 0", {"seconds": -1.0}), ("seconds: expected 0", {"seconds": float("nan")}),
                         ("with the verdict 'withdrawn' and no other", {"undoes": "x"}),
                         ("with the verdict 'edited' and none", {"text": "x"})):

@@ -83,7 +83,7 @@ def test_a_password_begins_a_session_that_scripts_and_other_sites_cannot_use(ser
     answer = sign_in(served, "ada", next_=f"/review/{served.run_id}?order=random")
     assert (answer.status_code, answer.headers["location"]) == (303, f"/review/{served.run_id}?order=random")
     cookie = answer.headers["set-cookie"].lower()
-    assert "httponly" in cookie and "samesite=strict" in cookie and "path=/" in cookie
+    assert "httponly" in cookie and "samesite=lax" in cookie and "path=/" in cookie
     assert served.client.get("/v1/me").json() == {"name": "ada", "role": "reviewer", "loopback": False}
 
 
@@ -170,6 +170,15 @@ def test_two_people_are_never_given_the_same(serve: Serve, reader: Callable[[Ser
     given = [[item["candidate_id"] for item in reader(served, name).post(
         f"/v1/review/runs/{served.run_id}/lease", json={"n": 10}).json()["items"]] for name in ("ada", "bob")]
     assert len(set(given[0]) | set(given[1])) == 20
+
+
+def test_a_reviewer_is_not_told_the_seed_by_which_the_audit_sample_was_drawn(
+        serve: Serve, reader: Callable[[Served, str], httpx.Client]) -> None:
+    served = with_users(serve, "ada")
+    users.add(served.ledger, "root", Role.ADMIN, PASSWORD)
+    seeds = [reader(served, name).get("/v1/review/runs").json()["items"][0]["run"]["policy"]["seed"]
+             for name in ("ada", "root")]
+    assert seeds == [None, 0]
 
 
 def test_a_blind_reader_sees_neither_score_nor_another_verdict_and_no_tag_tells(

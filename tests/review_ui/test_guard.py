@@ -99,6 +99,11 @@ def test_another_site_may_lead_here_but_not_look(ask: Ask, url: str) -> None:
     assert ask(url, Sec_Fetch_Site="same-origin", Sec_Fetch_Mode="no-cors").status_code == 200
 
 
+def test_head_is_answered_as_get_without_the_body(ask: Ask, url: str) -> None:
+    answer = ask(f"{url}/kept", "HEAD")
+    assert (answer.status_code, answer.text, answer.headers["content-length"]) == (200, "", str(len("kept")))
+
+
 def test_every_answer_bears_what_browsers_are_to_hold_to(ask: Ask, url: str) -> None:
     for answer in (ask(url), ask(f"{url}/nowhere"), ask(url, Host="evil.example.org"), ask(url, "POST", Origin="null")):
         policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))

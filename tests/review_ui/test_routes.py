@@ -103,6 +103,12 @@ def test_what_is_no_json_is_refused(shared: Served) -> None:
         assert (answer.status_code, kind(answer)) == (422, "invalid"), content
 
 
+def test_json_that_does_not_say_so_is_told_how_to(shared: Served) -> None:
+    answer = shared.client.post(f"/v1/review/runs/{shared.run_id}/lease", content=b'{"n": 1}')
+    assert (answer.status_code, kind(answer)) == (422, "invalid")
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
 def test_a_corrected_mask_is_kept_though_it_leaves_the_old_box(served: Served) -> None:
     item, = served.lease(1)
     rle = masks.encode(np.ones((5, 7), np.bool_)).decode("ascii")
