@@ -16,18 +16,21 @@ STATIC = Path(__file__).parent / "static"
 _WHOLE = re.compile(r"^\s*(/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
 _AT_THE_END = re.compile(r"[ \t]+// [^\"`'\n]*$", re.MULTILINE)
 _BLANK = re.compile(r"^\s+", re.MULTILINE)
+_HAS_TEXT = frozenset("\"'`/")  # a line with a string, or with what may be an expression for searching
+_SPACED = re.compile(r" ?([=<>,:?{}()&|]+) ?")
 _GOES_ON = re.compile(r"(?<=[;,{([])\n|\n(?=[})\].])")
 
 
 def as_sent(source: str) -> str:
-    """A script without comments, indentation, and line ends that a script does not need.
+    """A script without comments, indentation, and spaces and line ends that a script does not need.
 
     Comments are those that stand alone in their lines, or at a line's end without a quote in them, so that no string is
     taken for one. Templates of several lines would lose their indentation: there are none.
     """
-    for pattern in (_WHOLE, _AT_THE_END, _BLANK, _GOES_ON):
+    for pattern in (_WHOLE, _AT_THE_END, _BLANK):
         source = pattern.sub("", source)
-    return source
+    lines = (line if _HAS_TEXT & set(line) else _SPACED.sub(r"\1", line) for line in source.split("\n"))
+    return _GOES_ON.sub("", "\n".join(lines))
 
 
 class OwnFiles(StaticFiles):

@@ -3,6 +3,7 @@ import { DENSITY } from "./frame.js";
 
 // Okabe and Ito, "Color Universal Design" (2008), as in the reports
 const COLOURS = ["#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2"];
+const SMALL = 1 / 14, GAP = 14, TICK = 9; // of the picture's width; CSS px
 const patterns = [];
 
 export const colour = (number) => COLOURS[number % COLOURS.length];
@@ -52,7 +53,20 @@ export function drawMark(pen, { kind, outline, x0, y0, x1, y1 }, number, { scale
 	pen.fillStyle = pattern(number);
 	if (masked) pen.fill(path, "evenodd");
 	pen.globalAlpha = 1;
+	const [u, v, w, h] = [(x0 - left) * scale, (y0 - top) * scale, (x1 - x0) * scale, (y1 - y0) * scale];
+	if (Math.max(w, h) < SMALL * pen.canvas.width / DENSITY) corners(path, u - GAP, v - GAP, w + 2 * GAP, h + 2 * GAP);
 	line(pen, path, colour(number));
+}
+
+/** Four corners around what would be overlooked. */
+function corners(path, u, v, w, h) {
+	for (const [x, way] of [[u, TICK], [u + w, -TICK]]) {
+		for (const [y, down] of [[v, TICK], [v + h, -TICK]]) {
+			path.moveTo(x + way, y);
+			path.lineTo(x, y);
+			path.lineTo(x, y + down);
+		}
+	}
 }
 
 /** A line with a dark edge, seen on any ground. */

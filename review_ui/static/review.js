@@ -62,7 +62,9 @@ async function fill(...how) {
 	ahead();
 	try {
 		await queue.fill([current, ...grid.items].filter(Boolean).map((item) => item.candidate_id), ...how);
-		$("none-words").textContent = queue.ended ? "Nothing is left for you here." : "";
+		const unsure = queue.ended && told.unsure;
+		$("none-words").textContent = queue.ended ? `Nothing is left for you here.${unsure ? ` ${unsure} left unsure wait for another look.` : ""}` : "";
+		$("unsure-again").hidden = !unsure;
 	} catch (error) { $("none-words").textContent = refused(error); }
 	if (!current && !gridded()) next();
 	ahead();
@@ -123,6 +125,16 @@ async function open(id, push = true) {
 	} catch (error) { say(refused(error), true); }
 }
 
+/** What this person was unsure of, once more. */
+async function unsureAgain() {
+	try {
+		const { items } = (await call("GET", ofRun(run, "mine?limit=500"))).value;
+		const left = await Promise.all(items.filter((each) => each.verdict === "unsure" && !outbox.of(each.candidate_id)).map((each) => fetched(each.candidate_id)));
+		left.forEach((item) => queue.back(item));
+		left.length ? next() : say("Another person was unsure of them.");
+	} catch (error) { say(refused(error), true); }
+}
+
 async function openGrid(class_name) {
 	$("grid-class").value = class_name;
 	grid.show([]);
@@ -156,6 +168,7 @@ function words(id, before, then) {
 	const dialog = $(id), field = dialog.querySelector("textarea");
 	field.value = before;
 	dialog.returnValue = "";
+	field.onkeydown = ({ key, ctrlKey, metaKey }) => { if (key === "Enter" && (ctrlKey || metaKey)) dialog.close("keep"); };
 	dialog.showModal();
 	dialog.onclose = () => dialog.returnValue && then(field.value.trim());
 }
@@ -214,6 +227,7 @@ $("grid-class").onchange = ({ target }) => {
 	grid.items.forEach((item) => queue.back(item));
 	openGrid(target.value);
 };
+$("unsure-again").onclick = unsureAgain;
 addEventListener("popstate", () => linked() && open(linked(), false));
 outbox.addEventListener("change", () => panel.latest(past, outbox, open));
 outbox.addEventListener("confirmed", () => {

@@ -46,7 +46,7 @@ export function stageOf(number, seen) {
 		const pen = blank($("mark"), size);
 		stage.editor ? stage.editor.draw(pen, at) : drawMark(pen, item, number(item), at, view.opacity);
 		// the whole image, and where in it one is
-		map.hidden = mapped !== item.image_id + item.frame || (x1 - x0 >= width_px && y1 - y0 >= height_px);
+		map.hidden = stage.editor || mapped !== item.image_id + item.frame || (x1 - x0 >= width_px && y1 - y0 >= height_px);
 		map.lastElementChild.style.inset = [y0 / height_px, 1 - x1 / width_px, 1 - y1 / height_px, x0 / width_px].map((part) => `${part * 100}%`).join(" ");
 	}
 

@@ -18,7 +18,7 @@ export function listen(outbox) {
 		if (dialog.open) list();
 	};
 	const list = () => {
-		$("waiting-words").textContent = [outbox.entries.length ? "On their way." : "All are saved.",
+		$("waiting-words").textContent = [outbox.entries.some((entry) => entry.problem) ? "The server has another verdict, or refused yours. Nothing is lost: choose." : outbox.entries.length ? "On their way." : "All are saved.",
 			...[...outbox.others()].map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
 		$("waiting-rows").replaceChildren(...outbox.entries.filter((entry) => entry.problem).map((entry) => {
 			const { class_name, body, first, problem } = entry;

@@ -104,6 +104,7 @@ def test_a_verdict_that_came_second_shows_both_and_the_person_chooses(reviewer: 
     expect(waiting).to_have_text("2 verdicts to look at")
     waiting.click()
     rows = reviewer.page.locator("#waiting-rows li")
+    expect(reviewer.page.locator("#waiting-words")).to_contain_text("Nothing is lost: choose.")
     expect(rows.first).to_contain_text("You: ✓ accepted")
     expect(rows.first).to_contain_text("local: ✗ rejected")
     rows.first.get_by_role("button", name="Leave theirs").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -220,3 +221,54 @@ def test_progress_is_shown_and_the_end_is_said(reviewer: Reviewer, server: Serve
     assert len(server.standing()) == left + 1
     expect(reviewer.fact("seconds")).to_contain_text(" s")
     expect(reviewer.fact("pace")).to_contain_text(" / h")
+
+
+def test_what_one_was_unsure_of_is_shown_again_when_nothing_else_is_left(reviewer: Reviewer, server: Server) -> None:
+    total = len(candidates.page(server.ledger, LOCAL, server.run_id, class_name="bright", limit=500).items)
+    reviewer.open("?class_name=bright")
+    for key in [" ", *("a" * (total - 2))]:
+        reviewer.press(key)
+    reviewer.page.keyboard.press("a")
+    expect(reviewer.page.locator("#none-words")).to_contain_text("1 left unsure")
+    reviewer.all_saved()
+    reviewer.page.get_by_role("button", name="Look at them again").click()
+    expect(reviewer.page.locator("#stage[data-candidate]:not(.empty):not(.loading)")).to_be_visible()
+    reviewer.page.keyboard.press("x")
+    expect(reviewer.page.get_by_role("heading", name="You are up to date")).to_be_visible()
+    reviewer.all_saved()
+    assert sorted(verdict for _, verdict in server.standing()) == ["accepted"] * (total - 1) + ["rejected"]
+
+
+def test_the_help_begins_at_its_top_and_a_space_in_it_changes_nothing(reviewer: Reviewer) -> None:
+    reviewer.open()
+    reviewer.page.keyboard.press("?")
+    expect(reviewer.page.locator("#help-title")).to_be_focused()
+    reviewer.page.keyboard.press(" ")
+    expect(reviewer.page.locator("#keys-on")).to_be_checked()
+    reviewer.page.keyboard.press("Escape")
+    expect(reviewer.page.locator("#help")).to_be_hidden()
+
+
+def test_a_note_is_kept_by_control_and_enter(reviewer: Reviewer) -> None:
+    reviewer.open()
+    reviewer.page.keyboard.press("n")
+    reviewer.page.keyboard.type("cut in two")
+    reviewer.page.keyboard.press("Control+Enter")
+    expect(reviewer.fact("note")).to_have_text("cut in two")
+
+
+def test_a_run_is_called_by_its_model_and_the_end_of_where_it_looked(reviewer: Reviewer) -> None:
+    reviewer.open()
+    expect(reviewer.page).to_have_title(re.compile(r"^scripted · scripted\d+/images · segsvc$"))
+
+
+def test_only_what_would_be_overlooked_has_corners_around_it(reviewer: Reviewer) -> None:
+    reviewer.open()
+    drawn = """async (side) => {
+        const { drawMark, blank } = await import("/static/drawing.js");
+        const pen = blank(document.createElement("canvas"), { width: 700, height: 700 });
+        const box = { x0: 300, y0: 300, x1: 300 + side, y1: 300 + side };
+        drawMark(pen, { kind: "region", outline: [], ...box }, 0, { scale: 1, left: 0, top: 0 }, 1);
+        return pen.getImageData(286, 286, 1, 1).data[3] > 0;
+    }"""
+    assert [reviewer.page.evaluate(drawn, side) for side in (3, 49, 51, 200)] == [True, True, False, False]
