@@ -20,6 +20,7 @@ from segsvc.ledger.sight import Sight
 from segsvc.ledger.standing import Row, Standing, stand, tallies, undone_ids
 from segsvc.ledger.tables import DECISIONS, ENTRIES, LEASES, as_us
 from segsvc.ledger.writer import Writing
+from segsvc.types import CandidateKind
 
 MOST_LISTED = 1000
 ANY_TAG = "*"
@@ -128,8 +129,13 @@ def _check_seen(asked: _Asked, run: RunRow, sights: Sequence[Sight], rows: Seque
 
 
 def _check(asked: _Asked, entry: Mapping[str, Any], rows: Sequence[Row]) -> None:
-    """Raises Refused for a withdrawal of something else than an own decision that holds, and for a box outside the image."""
+    """Raises Refused for a withdrawal of something else than an own decision that holds, for a correction of what the
+    candidate has not, and for a box outside the image."""
     new, box = asked.new, asked.new.box
+    if new.text is not None and entry["kind"] != CandidateKind.TEXT:
+        raise Refused(f"text: expected a candidate of the kind 'text', got one of the kind {entry['kind']!r}")
+    if new.mask_rle is not None and entry["kind"] == CandidateKind.IMAGE:
+        raise Refused("mask_rle: expected a candidate with a place in its image, got a whole image")
     if new.undoes is not None:
         undone = undone_ids(rows)
         target = next((row for row in rows if row["decision_id"] == new.undoes), None)

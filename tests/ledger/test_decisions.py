@@ -102,6 +102,8 @@ def test_what_cannot_be_a_decision_is_refused_with_what_was_expected(ledger: Led
     with pytest.raises(Refused, match=r"box: expected one within the image of 1000 x 500 px, got \(990, 0, 1001, 5\)"):
         decisions.decide(ledger, ANN, one, NewDecision(Verdict.EDITED, mask_rle=MASK, box=Box(990, 0, 1001, 5)),
                          if_match="*")
+    with pytest.raises(Refused, match="text: expected a candidate of the kind 'text', got one of the kind 'region'"):
+        decisions.decide(ledger, ANN, one, NewDecision(Verdict.EDITED, text="stop"), if_match="*")
     for says, wrong in (("valid Unicode", {"note": "\ud800"}), ("without the character 0", {"note": "a\0b"}),
                         ("at most 4000", {"note": "x" * 4001}), ("with its zone", {"shown_at": datetime(2026, 1, 1)}),  # noqa: DTZ001
                         ("years 2 to 9998", {"shown_at": datetime.fromisoformat("0001-01-01T00:00:00+14:00")}),
