@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +24,6 @@ from segsvc.training.pictures import Pictures
 from segsvc.types import Box
 
 _AROUND_OBJECTS = 0.8  # of the crops lie around some object; the others anywhere
-_BOXES = 128  # of a crop's proposals that the heads learn from: torchvision's 512 are for whole photos, and slow
 _LEAST_PX = 6  # of an object in a crop: of less nothing can be learnt
 _LEAST_SHARE = 0.15  # of an object that must lie in the crop
 
@@ -80,8 +78,7 @@ class InstanceLesson:
         return ObjectCrop(np.ascontiguousarray(np.moveaxis(shaded, 2, 0)), boxes, labels, shapes,
                           seed=int(random.integers(2**62)))
 
-    def losses(self, network: Any, samples: Sequence[ObjectCrop]) -> torch.Tensor:
-        network.roi_heads.fg_bg_sampler.batch_size_per_image = _BOXES
+    def losses(self, network: torch.nn.Module, samples: Sequence[ObjectCrop]) -> torch.Tensor:
         device = next(network.parameters()).device
         losses = []
         with RunningEvenly(network) as running:
