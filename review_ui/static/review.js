@@ -54,7 +54,10 @@ function heard(progress) {
 function refresh() {
 	panel.tell(current, note);
 	panel.latest(past, outbox, open);
-	if (told) panel.progress(told, since);
+	if (!told) return;
+	panel.progress(told, since);
+	$("unsure-again").hidden = !told.unsure;
+	$("unsure-again").textContent = `Look again at ${told.unsure} unsure`;
 }
 
 async function fill(...how) {
@@ -62,9 +65,7 @@ async function fill(...how) {
 	ahead();
 	try {
 		await queue.fill([current, ...grid.items].filter(Boolean).map((item) => item.candidate_id), ...how);
-		const unsure = queue.ended && told.unsure;
-		$("none-words").textContent = queue.ended ? `Nothing is left for you here.${unsure ? ` ${unsure} left unsure wait for another look.` : ""}` : "";
-		$("unsure-again").hidden = !unsure;
+		$("none-words").textContent = queue.ended ? "Nothing is left for you here." : "";
 	} catch (error) { $("none-words").textContent = refused(error); }
 	if (!current && !gridded()) next();
 	ahead();
