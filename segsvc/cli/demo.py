@@ -36,6 +36,6 @@ def command(out: str, no_serve: bool, host: str, port: int, place: str, opens: b
         click.echo(f"{model_name}: {request.model.card.description}")
         codes.append(show_run(execute(request, inline), as_json=False))
         click.echo("")
-    if not no_serve:
-        serve_page(place, host=host, port=port, opens=opens, imports=[str(folder) for folder in outs.values()])
+    if not no_serve:  # the latest import stands first in the list: the nuclei
+        serve_page(place, host=host, port=port, opens=opens, imports=[str(folder) for folder in reversed(outs.values())])
     return max(codes, default=Exit.DONE)
