@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segsvc.imaging import masks
 from segsvc.ledger.records import EffectiveVerdict
 from segsvc.ledger.records import Verdict as LedgerVerdict
 from segsvc.models.library import find_same_model
@@ -71,6 +70,8 @@ def _accepted(candidates: pa.Table, decided: Decided | None) -> pa.Table:
 
 def _edited(row: dict[str, Any], said: EffectiveVerdict) -> dict[str, Any]:
     """The candidate as a person corrected it."""
+    from segsvc.imaging import masks  # loads numba: not for `segsvc export --help`
+
     changed = dict(row)
     if said.text is not None:
         changed["text"] = said.text
