@@ -90,7 +90,7 @@ class RecordSettings(BaseModel):
 
     anchors: str | None = Field(
         default=None, description="file or s3://bucket/prefix in which the chain's head is noted; by default anchors.jsonl "
-                                  "beside the ledger")
+                                  "beside a ledger in a folder, of a PostgreSQL in the folder of this user's data")
     anchor_every: Annotated[int, Field(ge=1)] = Field(default=100, description="decisions from one anchor to the next")
     anchor_minutes: Annotated[float, Field(gt=0)] = Field(default=5.0, description="or minutes, whichever comes first")
     idle_cap_s: Annotated[float, Field(gt=0)] = Field(
@@ -116,7 +116,8 @@ class ReviewSettings(BaseModel):
         default=300, description="candidates given to one are given to others after so long without a sign of life")
 
 
-def _user_data(folder: str) -> Path:
+def user_data(folder: str) -> Path:
+    """A folder of this user's data: models, fetched files, anchors."""
     return Path(platformdirs.user_data_dir("segsvc")) / folder
 
 
@@ -130,8 +131,8 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="SEGSVC_", env_nested_delimiter="__", extra="ignore", frozen=True)
 
-    models_dir: Path = Field(default_factory=lambda: _user_data("models"), description="folder of the user's models")
-    assets_dir: Path = Field(default_factory=lambda: _user_data("assets"), description="folder of fetched files")
+    models_dir: Path = Field(default_factory=lambda: user_data("models"), description="folder of the user's models")
+    assets_dir: Path = Field(default_factory=lambda: user_data("assets"), description="folder of fetched files")
     cache_dir: Path = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("segsvc")),
                             description="folder of converted models; may be deleted at any time")
     runtime: RuntimeChoice = Field(default=RuntimeChoice.AUTO, description="what computes the scores")

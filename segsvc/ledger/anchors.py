@@ -53,6 +53,7 @@ class AnchorPlace:
                                                         anchor.to_json().encode(), if_absent=True)
             return
         path = Path(self.place.removeprefix("file://"))
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, (anchor.to_json() + "\n").encode())

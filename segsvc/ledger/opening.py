@@ -20,7 +20,7 @@ from segsvc.ledger.folder_lock import FolderLock
 from segsvc.ledger.gate import Gate, OpenGate
 from segsvc.ledger.migrating import migrate
 from segsvc.ledger.writer import AnchorTimes, Writer, Writing
-from segsvc.settings import RecordSettings, settings
+from segsvc.settings import RecordSettings, settings, user_data
 
 T = TypeVar("T")
 
@@ -133,7 +133,7 @@ def _sqlite(folder: Path, record: RecordSettings) -> tuple[Engine, Gate]:
 
 
 def _default_anchors(place: str, folder: Path | None) -> str:
-    """Beside a folder's database; for a PostgreSQL in this working folder, by a hash of its address."""
+    """Beside a folder's database; for a PostgreSQL among this user's data, by a hash of its address."""
     if folder is not None:
         return str(folder / "anchors.jsonl")
-    return f"anchors-{hashlib.sha256(engines.shown(place).encode()).hexdigest()[:12]}.jsonl"
+    return str(user_data("anchors") / f"{hashlib.sha256(engines.shown(place).encode()).hexdigest()[:12]}.jsonl")

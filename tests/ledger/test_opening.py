@@ -14,6 +14,7 @@ from sqlalchemy import inspect, text
 
 from segsvc.errors import ConfigError
 from segsvc.ledger import backup, decisions, intake, progress
+from segsvc.ledger.anchors import Anchor
 from segsvc.ledger.engine import Journal, journal_for, postgres_engine, shown, sqlite_engine, sqlite_library
 from segsvc.ledger.errors import Full
 from segsvc.ledger.gate import Gate
@@ -222,3 +223,14 @@ def test_a_url_may_ask_for_tls() -> None:
     engine = postgres_engine("postgresql://u@127.0.0.1/x?sslmode=require")
     assert "sslmode" not in str(engine.url)
     engine.dispose()
+
+
+def test_anchors_of_a_postgresql_lie_among_the_users_data_by_default(
+        tmp_path: Path, postgres: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    place = new_database(postgres)
+    with open_ledger(place, serving=True) as ledger:
+        assert Path(ledger.anchors.place).parent == tmp_path / "data" / "segsvc" / "anchors"
+        ledger.anchors.add(Anchor(1, 1, "0" * 64, 0))
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]

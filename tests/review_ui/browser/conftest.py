@@ -24,6 +24,7 @@ from segsvc.ledger.intake import import_run
 from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.ledger.records import LOCAL, Decision, Item, Reader, ReviewPolicy
 from segsvc.readers import ReadLimits
+from segsvc.settings import RecordSettings
 from tests.conftest import write_model
 from tests.postgres_server import new_database, postgres_server
 from tests.review_ui.serving import serving
@@ -135,7 +136,7 @@ class Server:
 @contextmanager
 def served_at(place: str, out: Path, folder: Path, *, policy: ReviewPolicy | None = None, is_local: bool = True,
               reader: Reader = LOCAL) -> Iterator[Server]:
-    with open_ledger(place, serving=True) as ledger:
+    with open_ledger(place, serving=True, record=RecordSettings(anchors=str(folder / "anchors.jsonl"))) as ledger:
         run = import_run(ledger, str(out), policy or ReviewPolicy(audit_share=0.0, gold_share=0.0))
         server = Server(ledger, run.run_id, reader, folder, is_local)
         server.begin()
