@@ -30,6 +30,7 @@ class Verdict(StrEnum):
     ALL = "all"  # every stored candidate, as the model found it
 
 
+DECIDED = ("verdict", "decided_by", "decided_at")  # columns of tables, where a ledger holds the run
 Decided = Callable[[Sequence[str]], Mapping[str, EffectiveVerdict]]  # what people decided of candidates, by their ids
 
 
@@ -43,19 +44,31 @@ def export_run(run: OpenRun, writer: Writer, *, to: Path, verdict: Verdict, as_o
 
     def parts() -> Iterator[ExportPart]:
         for images, candidates in run.parts(point):
-            yield ExportPart(images, candidates if verdict is Verdict.ALL else _accepted(candidates, decided))
+            said = decided(candidates["candidate_id"].to_pylist()) if decided is not None else {}
+            kept = candidates if verdict is Verdict.ALL else _accepted(candidates, said)
+            yield ExportPart(images, _with_decided(kept, said) if decided is not None else kept)
 
-    return writer.encode(Export(_classes(run), parts, _open_image), to)
+    return writer.encode(Export(_classes(run), parts, _open_image, DECIDED if decided is not None else ()), to)
 
 
-def _accepted(candidates: pa.Table, decided: Decided | None) -> pa.Table:
+def _with_decided(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.Table:
+    """With what people decided: null where nobody did."""
+    of_people = [said.get(each) for each in candidates["candidate_id"].to_pylist()]
+    columns = ([each.verdict.value if each is not None else None for each in of_people],
+               [each.decider if each is not None else None for each in of_people],
+               [each.decided_at.isoformat() if each is not None else None for each in of_people])
+    for name, values in zip(DECIDED, columns, strict=True):
+        candidates = candidates.append_column(pa.field(name, pa.string()), pa.array(values, pa.string()))
+    return candidates
+
+
+def _accepted(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.Table:
     """Those that a person accepted, with the mask and text that person gave; and those that a rule did, unless a person
     rejected them."""
     by_rule = pc.equal(candidates["band"], Band.ACCEPTED.value)
-    ids = candidates["candidate_id"].to_pylist() if decided is not None else []
-    said = decided(ids) if decided is not None else {}
     if not said:
         return candidates.filter(by_rule)
+    ids = candidates["candidate_id"].to_pylist()
     yes = (LedgerVerdict.ACCEPTED, LedgerVerdict.EDITED)
     keep = [said[each].verdict in yes if each in said else rule
             for each, rule in zip(ids, by_rule.to_pylist(), strict=True)]

@@ -24,7 +24,7 @@ class ExportPart:
     """One shard's images and those of its candidates that are to be exported, in the plan's order.
 
     `images` has the columns of `segsvc.results.IMAGES_SCHEMA`; `candidates` those of
-    `segsvc.results.CANDIDATES_VIEW_SCHEMA` (the stored columns, then `probability` and `band`).
+    `segsvc.results.CANDIDATES_VIEW_SCHEMA` (the stored columns, then `probability` and `band`), then the export's `decided`.
     """
 
     images: pa.Table
@@ -35,12 +35,14 @@ class ExportPart:
 class Export:
     """What a writer is given: parts as a stream (may be iterated again), the classes, and a way to the pixels.
 
-    `open_image(image_uri, image_version)` gives the `Source` of that very version, or raises ImageError.
+    `open_image(image_uri, image_version)` gives the `Source` of that very version, or raises ImageError. decided: the
+    columns of text, which tables show, that say what people decided; empty where no ledger holds the run.
     """
 
     classes: tuple[str, ...]
     parts: Callable[[], Iterator[ExportPart]]
     open_image: Callable[[str, str], Source]
+    decided: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,9 +148,10 @@ def meta_columns(export: Export, taken: Iterable[str]) -> dict[str, str]:
     return columns
 
 
-def view(part: ExportPart, columns: Mapping[str, str]) -> pa.Table:
-    """The part's candidates with the columns of `CANDIDATES_VIEW_SCHEMA`, then their images' meta as `columns` says."""
-    table = part.candidates.select(CANDIDATES_VIEW_SCHEMA.names).cast(CANDIDATES_VIEW_SCHEMA)
+def view(export: Export, part: ExportPart, columns: Mapping[str, str]) -> pa.Table:
+    """The part's candidates with the columns of `CANDIDATES_VIEW_SCHEMA`, what was decided, and their images' meta."""
+    schema = view_schema(export, {})
+    table = part.candidates.select(schema.names).cast(schema)
     places = pc.index_in(table.column("image_id"), value_set=part.images.column("image_id").combine_chunks())
     for key, name in columns.items():
         values = pc.map_lookup(part.images.column("meta"), key, "last")
@@ -160,9 +161,10 @@ def view(part: ExportPart, columns: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def view_schema(columns: Mapping[str, str]) -> pa.Schema:
+def view_schema(export: Export, columns: Mapping[str, str]) -> pa.Schema:
     """The schema of what `view` gives."""
-    return pa.schema([*CANDIDATES_VIEW_SCHEMA, *(pa.field(name, pa.string()) for name in columns.values())])
+    texts = (*export.decided, *columns.values())
+    return pa.schema([*CANDIDATES_VIEW_SCHEMA, *(pa.field(name, pa.string()) for name in texts)])
 
 
 def kept_table(rows: Sequence[Mapping[str, Any]], keeps: frozenset[str]) -> pa.Table:

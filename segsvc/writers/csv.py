@@ -1,8 +1,9 @@
 """CSV: one line a candidate, with probability, band and the columns that the images' manifest brought along.
 
-The columns are those of `CANDIDATES_VIEW_SCHEMA`, then each further column of the manifest under its own name (after
-`meta.` where the name is taken). Text is quoted as RFC 4180 says, a missing value is an empty cell without quotes.
-Values are exact: a text that starts with =, +, - or @ stays as it is, so a spreadsheet is to import it as text.
+The columns are those of `CANDIDATES_VIEW_SCHEMA`; `verdict`, `decided_by` and `decided_at` where a ledger has the run; then
+each further column of the manifest under its own name (after `meta.` where the name is taken). Text is quoted as RFC 4180
+says, a missing value is an empty cell without quotes. Values are exact: a text that starts with =, +, - or @ stays as it
+is, so a spreadsheet is to import it as text.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ class CsvWriter:
         header = csv_line(CANDIDATES_VIEW_SCHEMA.names).rstrip("\n")
         target = file_target(to, format_name=self.name, suffixes=(".csv",), default_name="candidates.csv",
                              is_ours=lambda path: first_line(path).startswith(header))
-        columns = meta_columns(export, CANDIDATES_VIEW_SCHEMA.names)
+        columns = meta_columns(export, view_schema(export, {}).names)
         images = candidates = 0
         options = arrow_csv.WriteOptions(include_header=False)
         with replacing(target) as file:
-            file.write(csv_line(view_schema(columns).names).encode())
+            file.write(csv_line(view_schema(export, columns).names).encode())
             for part in export.parts():
-                table = view(part, columns)
+                table = view(export, part, columns)
                 if table.num_rows:
                     arrow_csv.write_csv(table, file, options)
                 images += readable_count(part)

@@ -1,7 +1,8 @@
 """Parquet: one row a candidate, with probability, band and the columns that the images' manifest brought along.
 
-The columns are those of `CANDIDATES_VIEW_SCHEMA`, then each further column of the manifest as text under its own name
-(after `meta.` where the name is taken). A shard is a row group.
+The columns are those of `CANDIDATES_VIEW_SCHEMA`; `verdict`, `decided_by` and `decided_at` where a ledger has the run; then
+each further column of the manifest as text under its own name (after `meta.` where the name is taken). A shard is a row
+group.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ class ParquetWriter:
 
         target = file_target(to, format_name=self.name, suffixes=(".parquet",), default_name="candidates.parquet",
                              is_ours=_is_ours)
-        columns = meta_columns(export, CANDIDATES_VIEW_SCHEMA.names)
+        columns = meta_columns(export, view_schema(export, {}).names)
         images = candidates = 0
-        with replacing(target) as file, parquet.ParquetWriter(file, view_schema(columns), compression="zstd") as writer:
+        schema = view_schema(export, columns)
+        with replacing(target) as file, parquet.ParquetWriter(file, schema, compression="zstd") as writer:
             for part in export.parts():
-                table = view(part, columns)
+                table = view(export, part, columns)
                 if table.num_rows:
                     writer.write_table(table)
                 images += readable_count(part)

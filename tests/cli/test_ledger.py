@@ -87,7 +87,14 @@ def test_exports_honour_what_people_decided_now_and_at_a_time(place: Program) ->
     assert (found[100]["y1"], found[100]["area_px"], found[100]["mask_rle"]) == (
         "60", "36", masks.encode(corrected).decode())
     assert set(exported(place, "--as-of", then.isoformat())) == {10}
-    assert set(exported(place, "--verdict", "all")) == {box.x0 for box in BOXES}
+    assert "verdict" in found[10]
+    everything = exported(place, "--verdict", "all")
+    assert set(everything) == {box.x0 for box in BOXES}
+    assert [everything[box.x0]["verdict"] for box in BOXES[:3]] == ["accepted", "rejected", "edited"]
+    rejected = everything[BOXES[1].x0]
+    assert (rejected["decided_by"], datetime.fromisoformat(rejected["decided_at"])) == ("local", then)
+    earlier = exported(place, "--verdict", "all", "--as-of", then.isoformat())
+    assert [earlier[box.x0]["verdict"] for box in BOXES] == ["accepted", "rejected", "", ""]
 
 
 def test_a_person_outweighs_a_rule(place: Program) -> None:
