@@ -23,7 +23,7 @@ RUN = ("run", "in", "--model", "bright", "--out", "out")
 NEVER_LOADED = ("torch", "ray", "boto3", "cv2", "openvino", "fastapi", "numba")
 
 
-PROGRESS = re.compile(r"[0-9]+ of [0-9]+ images.*\n")
+PROGRESS = re.compile(r"(?:[0-9]+ of [0-9]+ images|converting \S+ for this machine, once).*\n")
 
 # `segsvc` again and again out of one process that has loaded its modules: a list of arguments a line in, and
 # [exit code, stdout, stderr] a line out.
