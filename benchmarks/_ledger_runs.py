@@ -33,12 +33,7 @@ def write_run(out: Path, candidates: int, *, seed: int = 0, decided_share: float
 
     Their boxes, scores and classes are drawn; their ids are those that such candidates have.
     """
-    folder = RunFolder(store_of(str(out)).folder(str(out)))
-    spec = RunSpec(input=str(out.parent / "images"), shard_size=IMAGES_A_SHARD, model="drawn", model_digest=DIGEST,
-                   runtime=Runtime.OPENVINO)
-    folder.begin(spec)
-    folder.add_operating_point(OperatingPoint(
-        basis=Basis.BY_HAND, classes={"*": ClassThresholds(flag_at=0.2, accept_at=0.9)}, set_at=_WHEN))
+    folder, spec = begin_run(out)
     draw = np.random.default_rng(seed)
     total, image, by_rule = round(candidates * (1 + decided_share)), 0, 0
     for number, start in enumerate(range(0, total, CANDIDATES_AN_IMAGE * IMAGES_A_SHARD)):
@@ -47,13 +42,34 @@ def write_run(out: Path, candidates: int, *, seed: int = 0, decided_share: float
         ids = [stable_id(f"file:///images/{image + place:08d}.png", "1-1") for place in range(images)]
         table, decided = _candidates(draw, ids, count, image, decided_share / (1 + decided_share))
         by_rule += decided
-        folder.put(part_name("candidates", number), _bytes(table))
-        folder.put(part_name("images", number), _bytes(_images(ids, image)))
+        put_shard(folder, number, table, _images(ids, image))
         image += images
+    return finish_run(folder, spec, images=image, review=total - by_rule, accepted=by_rule)
+
+
+def begin_run(out: Path) -> tuple[RunFolder, RunSpec]:
+    """A run's folder with its spec and an operating point, for images that lie beside it."""
+    folder = RunFolder(store_of(str(out)).folder(str(out)))
+    spec = RunSpec(input=str(out.parent / "images"), shard_size=IMAGES_A_SHARD, model="drawn", model_digest=DIGEST,
+                   runtime=Runtime.OPENVINO)
+    folder.begin(spec)
+    folder.add_operating_point(OperatingPoint(
+        basis=Basis.BY_HAND, classes={"*": ClassThresholds(flag_at=0.2, accept_at=0.9)}, set_at=_WHEN))
+    return folder, spec
+
+
+def put_shard(folder: RunFolder, number: int, candidates: pa.Table, images: pa.Table) -> None:
+    """Writes the two parts of a shard."""
+    folder.put(part_name("candidates", number), _bytes(candidates))
+    folder.put(part_name("images", number), _bytes(images))
+
+
+def finish_run(folder: RunFolder, spec: RunSpec, *, images: int, review: int, accepted: int) -> RunDocument:
+    """Writes run.json: of so many images all are done."""
     document = RunDocument(
         id=run_id(folder, spec), state=RunState.SUCCEEDED, attempt=1,
-        images=ImageCounts(listed=image, done=image, empty=0, failed=0, quarantined=0),
-        candidates=CandidateCounts(accepted=by_rule, review=total - by_rule, rejected=0), skipped={}, filtered={},
+        images=ImageCounts(listed=images, done=images, empty=0, failed=0, quarantined=0),
+        candidates=CandidateCounts(accepted=accepted, review=review, rejected=0), skipped={}, filtered={},
         eta_s=None, created_at=_WHEN, started_at=_WHEN, finished_at=_WHEN, error=None, out=folder.uri, spec=spec,
         operating_point=None, operating_point_wording="set by hand, not guaranteed", seconds_by_stage={}, seconds=1.0,
         workers=1, threads=1, versions={})

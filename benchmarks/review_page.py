@@ -8,7 +8,6 @@ A candidate counts as painted in the first task after the frame with its picture
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import shutil
@@ -18,32 +17,23 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from _common import Bound, Row, command, say, scratch, segsvc, show
+from _ledger_runs import DIGEST, IMAGES_A_SHARD, begin_run, finish_run, put_shard
 from playwright.sync_api import Page, sync_playwright
 
-from segsvc.card import RunSpec
-from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
 from segsvc.imaging import masks
-from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
-from segsvc.results import RunFolder, part_name
-from segsvc.stores import store_of
-from segsvc.summary import run_id
 from segsvc.tables import CANDIDATES_SCHEMA, IMAGES_SCHEMA
-from segsvc.types import Runtime, stable_id
+from segsvc.types import stable_id
 
-SIDE_PX, PICTURES, AN_IMAGE, IMAGES_A_SHARD = 1024, 16, 40, 500
+SIDE_PX, PICTURES, AN_IMAGE = 1024, 16, 40
 PACE_MS = 400
 DEMANDED_MS = 50.0
-DIGEST = "0" * 64
-WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 WATCH = """
 window.painted = [];
@@ -76,12 +66,7 @@ def draw_picture(seed: int) -> tuple[bytes, list[dict[str, Any]]]:
 
 def write_run(out: Path, count: int) -> None:
     """A finished run of `count` candidates for review, and the images below `images` beside it."""
-    folder = RunFolder(store_of(str(out)).folder(str(out)))
-    spec = RunSpec(input=str(out.parent / "images"), shard_size=IMAGES_A_SHARD, model="drawn", model_digest=DIGEST,
-                   runtime=Runtime.OPENVINO)
-    folder.begin(spec)
-    folder.add_operating_point(OperatingPoint(
-        basis=Basis.BY_HAND, classes={"*": ClassThresholds(flag_at=0.2, accept_at=0.9)}, set_at=WHEN))
+    folder, spec = begin_run(out)
     (out.parent / "images").mkdir()
     drawn = [draw_picture(seed) for seed in range(PICTURES)]
     sources = [out.parent / f"picture-{number}.jpg" for number in range(PICTURES)]
@@ -107,21 +92,8 @@ def write_run(out: Path, count: int) -> None:
                 rows.append({**shared, **each, "frame": 0, "model": "drawn", "model_digest": DIGEST, "class_name": "disc",
                              "kind": "region", "score": score, "mean_score": score, "touches_edge": False,
                              "candidate_id": candidate})
-        folder.put(part_name("candidates", number), as_bytes(rows, CANDIDATES_SCHEMA))
-        folder.put(part_name("images", number), as_bytes(seen, IMAGES_SCHEMA))
-    folder.put_json("run.json", RunDocument(
-        id=run_id(folder, spec), state=RunState.SUCCEEDED, attempt=1,
-        images=ImageCounts(listed=images, done=images, empty=0, failed=0, quarantined=0),
-        candidates=CandidateCounts(accepted=0, review=count, rejected=0), skipped={}, filtered={}, eta_s=None,
-        created_at=WHEN, started_at=WHEN, finished_at=WHEN, error=None, out=folder.uri, spec=spec, operating_point=None,
-        operating_point_wording="set by hand, not guaranteed", seconds_by_stage={}, seconds=1.0, workers=1, threads=1,
-        versions={}).model_dump(mode="json"))
-
-
-def as_bytes(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema), sink, compression="zstd", write_page_checksum=True)
-    return sink.getvalue()
+        put_shard(folder, number, pa.Table.from_pylist(rows, CANDIDATES_SCHEMA), pa.Table.from_pylist(seen, IMAGES_SCHEMA))
+    finish_run(folder, spec, images=images, review=count, accepted=0)
 
 
 @contextmanager
