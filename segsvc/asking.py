@@ -14,7 +14,7 @@ from segsvc.converting import ready_runtime
 from segsvc.errors import ConfigError
 from segsvc.loaded import available_cores
 from segsvc.models.library import Model, find_model
-from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
+from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint, latest_calibration
 from segsvc.plan import Input, InputKind, listing, read_input
 from segsvc.runner import DEFAULT_SHARD_SIZE, RunRequest
 from segsvc.settings import RuntimeChoice, settings
@@ -136,8 +136,7 @@ def operating_point(bands: BandsAsked, model: Model | None, say: Say,
     Raises ConfigError where the flags contradict each other or ask for a calibration that there is not.
     """
     own = model.operating_point if model is not None else None
-    calibrated = [point for point in (*on_record, own) if point is not None and point.promise is not None]
-    calibration = calibrated[-1] if calibrated else None
+    calibration = latest_calibration((*on_record, own))
     if bands.recall is not None or bands.precision is not None:
         if bands.flag_at is not None or bands.accept_at is not None:
             raise ConfigError("bands: expected --recall/--precision or --flag-at/--accept-at, got both")

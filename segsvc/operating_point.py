@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from itertools import pairwise
@@ -77,6 +78,16 @@ class RecallAt(Document):
     flagged_per_1000_images: Annotated[float, Field(ge=0)]
 
 
+class RecallBeyond(Document):
+    """A recall that the calibration does not show, and about how many more units with objects like its own would show it.
+
+    more_units: null where no number would, or too many.
+    """
+
+    recall: Share
+    more_units: Count | None
+
+
 class PrecisionAt(Document):
     """A precision that the calibration shows: from `accept_at` on, acceptance keeps it.
 
@@ -110,7 +121,8 @@ class Proof(Document):
     The bounds were made on `units` units that hold `objects` objects, `never_found` of which no stored candidate finds. A
     unit of more than `cap_objects` objects counts as so many (`units_over_cap` did). The confidence that is left for the
     class is 1 - `recall_delta` and 1 - `precision_delta` (0 where acceptance was not tried). `counted_too` are descendants
-    of the class, for which the data have no name: their candidates count as its, and have its thresholds.
+    of the class, for which the data have no name: their candidates count as its, and have its thresholds. `beyond` holds the
+    recalls that were tried and are not shown, `stored_per_1000_images` all stored candidates; files of before have none.
     """
 
     counted_too: tuple[str, ...] = ()
@@ -128,10 +140,17 @@ class Proof(Document):
     recalls: tuple[RecallAt, ...]
     precisions: tuple[PrecisionAt, ...]
     reliability: Reliability | None = None
+    beyond: tuple[RecallBeyond, ...] = ()
+    stored_per_1000_images: Annotated[float, Field(ge=0)] | None = None
 
     def shows(self, precision: float) -> bool:
         """Whether a precision as high is shown."""
         return any(row.precision >= precision - _ROUNDING for row in self.precisions)
+
+    def recall_at(self, recall: float) -> RecallAt | None:
+        """The row of that recall or, where it was not tried, of the next stricter one that is shown; None where none is."""
+        return min((row for row in self.recalls if row.recall >= recall - _ROUNDING), key=lambda row: row.recall,
+                   default=None)
 
     def flagged_per_1000_images(self, at: ClassThresholds) -> float:
         """Candidates that thresholds of the rows' own flag, per thousand images; also where acceptance begins lower."""
@@ -144,18 +163,18 @@ class Proof(Document):
 
         Raises ValueError, in words for the user, where no such recall or precision is shown.
         """
-        recalls = [row for row in self.recalls if row.recall >= recall - _ROUNDING]
-        if not recalls:
+        shown = self.recall_at(recall)
+        if shown is None:
             raise ValueError(f"expected a recall that the calibration shows for {class_name}, up to "
                              f"{max((row.recall for row in self.recalls), default=0):g}, got {recall:g}")
-        flag_at = min(recalls, key=lambda row: row.recall).flag_at
+        flag_at = shown.flag_at
         if precision is None:
             return ClassThresholds(flag_at=flag_at)
         precisions = [row for row in self.precisions if row.precision >= precision - _ROUNDING]
         if not precisions:
-            shown = max((row.precision for row in self.precisions), default=None)
+            most = max((row.precision for row in self.precisions), default=None)
             raise ValueError(f"expected a precision that the calibration shows for {class_name}, "
-                             f"{f'up to {shown:g}' if shown is not None else 'of which it shows none'}, got {precision:g}")
+                             f"{f'up to {most:g}' if most is not None else 'of which it shows none'}, got {precision:g}")
         accept_at = min(precisions, key=lambda row: row.precision).accept_at
         return ClassThresholds(flag_at=min(flag_at, accept_at), accept_at=accept_at)  # to flag more never lowers recall
 
@@ -239,3 +258,8 @@ class OperatingPoint(Document):
         if self.is_calibrated_for(model_digest, runtime):
             return "guaranteed as calibrated"
         return "measured, not guaranteed"
+
+
+def latest_calibration(points: Sequence[OperatingPoint | None]) -> OperatingPoint | None:
+    """The last of these points that brings a promise; None where none does."""
+    return next((point for point in reversed(points) if point is not None and point.promise is not None), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segsvc.operating_point import ClassThresholds, PrecisionAt, Proof, RecallAt, Reliability, ScoreMap
+from segsvc.operating_point import ClassThresholds, PrecisionAt, Proof, RecallAt, RecallBeyond, Reliability, ScoreMap
 from segsvc.quality.bounds import fewest_draws
 from segsvc.quality.calibration_error import calibration_error, reliability, tally_of_all
 from segsvc.quality.probabilities import fitted
@@ -142,25 +142,37 @@ class _Class:
             return Shortfall(name, 0.0, max(1, need - units), objects, units, 0)
         if self._recall.flag_at(recall, delta=self._recall_delta) is not None:
             return None
-        more = self._recall.more_units(recall, delta=self._recall_delta)
-        if more is not None and self._apart is not None:
-            more = -(-more * self._all.n_units // self._proving.n_units)
-        return Shortfall(name, self._recall.best(delta=self._recall_delta), more, objects, units,
-                         self._recall.never_found)
+        return Shortfall(name, self._recall.best(delta=self._recall_delta), self._more_units(self._recall, recall), objects,
+                         units, self._recall.never_found)
+
+    def _more_units(self, proof: RecallProof, recall: float) -> int | None:
+        """How many more with objects would do, those that will be set apart among them."""
+        more = proof.more_units(recall, delta=self._recall_delta)
+        return more if more is None or self._apart is None else -(-more * self._all.n_units // self._proving.n_units)
 
     def proof(self, targets: Targets, mapped: ScoreMap | None) -> Proof:
         """What is shown, for the targets and for others."""
         if self._recall is None:
             raise ValueError("expected a class whose recall is shown")
-        recalls = map(self._recall_at, sorted({*RECALLS, targets.recall}))
+        recalls = {recall: self._recall_at(recall) for recall in sorted({*RECALLS, targets.recall})}
         precisions = map(self._precision_at, sorted({*PRECISIONS, targets.precision}))
         return Proof(
             bound=self._recall.bound, units=self._proving.n_units, units_with_objects=self._proving.units_with_objects,
             objects=len(self._proving.object_unit), never_found=self._recall.never_found, cap_objects=self._recall.cap,
             units_over_cap=self._recall.units_over_cap, candidates=len(self._proving.candidate_unit),
             recall_delta=self._recall_delta, precision_delta=self._precision_delta,
-            best_recall=self._recall.best(delta=self._recall_delta), recalls=tuple(filter(None, recalls)),
-            precisions=tuple(filter(None, precisions)), reliability=self._reliability(mapped))
+            best_recall=self._recall.best(delta=self._recall_delta), recalls=tuple(filter(None, recalls.values())),
+            precisions=tuple(filter(None, precisions)), reliability=self._reliability(mapped),
+            beyond=self._beyond(self._recall, [recall for recall, row in recalls.items() if row is None]),
+            stored_per_1000_images=self._per_1000(0.0))
+
+    def _beyond(self, proof: RecallProof, recalls: Sequence[float]) -> tuple[RecallBeyond, ...]:
+        """Those recalls, rising, with what would show them: what no number of units shows, none shows of a higher one."""
+        beyond: list[RecallBeyond] = []
+        for recall in recalls:
+            out_of_reach = bool(beyond) and beyond[-1].more_units is None
+            beyond.append(RecallBeyond(recall=recall, more_units=None if out_of_reach else self._more_units(proof, recall)))
+        return tuple(beyond)
 
     def _recall_at(self, recall: float) -> RecallAt | None:
         flag_at = self._recall.flag_at(recall, delta=self._recall_delta) if self._recall is not None else None

@@ -77,6 +77,28 @@ def most_share(events: int, n: int, *, delta: float) -> float:
     return float(beta.isf(delta, events + 1, n - events))
 
 
+def most_members(events: int, drawn: int, population: int, *, delta: float) -> int:
+    """An upper bound for how many of a finite population are of a kind, of which `events` came among `drawn` of them.
+
+    Theorem (J. P. Buonaccorsi, "A note on confidence intervals for proportions in finite populations", 1987): let the drawn
+    ones be any so many of the population with equal probability. Then the number K of the kind lies above the bound in at
+    most delta of such draws. The bound is the largest K with P(Hyp(population, K, drawn) <= events) > delta. (Let e be the
+    largest number with P(Hyp(population, K, drawn) <= e) <= delta for the true K, where there is one. That probability falls
+    as K grows, so the bound lies below K only where at most e events came: with a probability of at most delta.) With all
+    drawn it is `events`; with none, the population. Raises ValueError for numbers that do not fit.
+    """
+    if not (0 <= events <= drawn <= population and 0 < delta < 1):
+        raise ValueError(f"expected 0 <= events <= drawn <= population and delta between 0 and 1, got {events}, {drawn}, "
+                         f"{population} and {delta}")
+    from scipy.stats import hypergeom
+
+    low, high = events, population - (drawn - events)  # low has probability 1; what is above high cannot be
+    while low < high:  # the probability falls as K grows
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if hypergeom.cdf(events, population, middle, drawn) > delta else (low, middle - 1)
+    return low
+
+
 @dataclass(frozen=True, slots=True)
 class Guess:
     """What is thought of the gains before they are seen: the mean of their squares, and how many draws that is worth.

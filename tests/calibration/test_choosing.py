@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segsvc.calibration.choosing import Targets, choose
+from segsvc.calibration.choosing import RECALLS, Targets, choose
 from segsvc.quality.bounds import fewest_draws
 from segsvc.quality.found import NOT_FOUND
 from segsvc.quality.thresholds import Tally
@@ -121,6 +121,28 @@ def test_other_targets_take_the_next_stricter_row() -> None:
         proof.bands("cat", 0.9999, None)
     with pytest.raises(ValueError, match="expected a precision that the calibration shows for cat"):
         proof.bands("cat", 0.9, 0.9999)
+
+
+@pytest.mark.parametrize("tally", [single, several])
+def test_recalls_that_are_not_shown_stand_beside_those_that_are_and_so_many_more_units_show_them(
+        tally: Callable[[int], Tally]) -> None:
+    wanted = Targets(recall=0.8, precision=0.95, confidence=0.95)
+    proof = choose(["cat"], [tally(120)], wanted, images=240, seed=0, demands_precision=False).proofs["cat"]
+    assert proof.beyond
+    assert sorted({row.recall for row in (*proof.recalls, *proof.beyond)}) == sorted(RECALLS)
+    more = [row.more_units for row in proof.beyond]
+    assert more == sorted(more, key=lambda units: float("inf") if units is None else units)
+    first = proof.beyond[0]
+    assert first.more_units is not None
+    again = choose(["cat"], [tally(120 + first.more_units)], wanted, images=240, seed=0, demands_precision=False)
+    assert again.proofs["cat"].recall_at(first.recall) is not None
+    assert proof.stored_per_1000_images == pytest.approx(1000 * len(tally(120).candidate_unit) / 240, abs=0.001)
+
+
+def test_what_no_number_of_units_shows_none_is_said_to_show_of_higher_recalls() -> None:
+    proof = choose(["cat"], [single(300, never_found=20)], Targets(0.8, 0.95, 0.95), images=300, seed=0,
+                   demands_precision=False).proofs["cat"]
+    assert [row.recall for row in proof.beyond if row.more_units is None] == [0.95, 0.96, 0.97, 0.98, 0.99, 0.995]
 
 
 @pytest.mark.parametrize(("tally", "n"), [(single, 120), (several, 60)])
