@@ -41,18 +41,30 @@ export function drawPictures(pen, layers, { scale, left, top }) {
 	}
 }
 
-/** A candidate's mask or box; at opacity 0 nothing. */
-export function drawMark(pen, { kind, outline, x0, y0, x1, y1 }, number, { scale, left, top }, opacity) {
-	if (!opacity || kind === "image") return;
-	const path = new Path2D(), masked = outline.length;
-	for (const ring of masked ? outline : [[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]]) {
+/** The outline of a mask, or a box, as it is seen. */
+export function trace({ outline, x0, y0, x1, y1 }, { scale, left, top }) {
+	const path = new Path2D();
+	for (const ring of outline.length ? outline : [[[x0, y0], [x1, y0], [x1, y1], [x0, y1]]]) {
 		ring.forEach(([u, v], n) => path[n ? "lineTo" : "moveTo"]((u - left) * scale, (v - top) * scale));
 		path.closePath();
 	}
+	return path;
+}
+
+/** Fills the outline of a mask, of a class by its place in the list. */
+export function fill(pen, path, number, opacity) {
 	pen.globalAlpha = opacity;
 	pen.fillStyle = pattern(number);
-	if (masked) pen.fill(path, "evenodd");
+	pen.fill(path, "evenodd");
 	pen.globalAlpha = 1;
+}
+
+/** A candidate's mask or box; at opacity 0 nothing. */
+export function drawMark(pen, mark, number, at, opacity) {
+	const { kind, outline, x0, y0, x1, y1 } = mark, { scale, left, top } = at;
+	if (!opacity || kind === "image") return;
+	const path = trace(mark, at);
+	if (outline.length) fill(pen, path, number, opacity);
 	const [u, v, w, h] = [(x0 - left) * scale, (y0 - top) * scale, (x1 - x0) * scale, (y1 - y0) * scale];
 	if (Math.max(w, h) < SMALL * pen.canvas.width / DENSITY) corners(path, u - GAP, v - GAP, w + 2 * GAP, h + 2 * GAP);
 	line(pen, path, colour(number));

@@ -3,9 +3,12 @@ import { $ } from "./dom.js";
 import { line } from "./drawing.js";
 import { decode, encode } from "./rle.js";
 
-/** Shows the tools; calls saved({box, mask_rle}), saved(null) where nothing is painted, or saved() where it was given up. */
-export function edit(stage, { x0, y0, x1, y1, width_px, height_px, mask_rle }, colour, saved) {
-	const w = x1 - x0, h = y1 - y0, room = Math.max(32, w >> 1, h >> 1), x = Math.max(0, x0 - room), y = Math.max(0, y0 - room);
+/**
+ * Shows the tools; calls saved({box, mask_rle}), saved(null) where nothing is painted, or saved() where it was given up.
+ * empty: begins with nothing in the box, and stays in it.
+ */
+export function edit(stage, { x0, y0, x1, y1, width_px, height_px, mask_rle }, colour, saved, empty) {
+	const w = x1 - x0, h = y1 - y0, room = empty ? 0 : Math.max(32, w >> 1, h >> 1), x = Math.max(0, x0 - room), y = Math.max(0, y0 - room);
 	const width = Math.min(width_px, x1 + room) - x, height = Math.min(height_px, y1 + room) - y, tools = $("editor");
 	if (width * height > 2 ** 24) throw new RangeError("Too large to be corrected here.");
 	const canvas = new OffscreenCanvas(width, height), pen = canvas.getContext("2d", { willReadFrequently: true });
@@ -15,15 +18,17 @@ export function edit(stage, { x0, y0, x1, y1, width_px, height_px, mask_rle }, c
 	let last, pointer;
 
 	Object.assign(pen, { fillStyle: colour, strokeStyle: colour, lineCap: "round" });
-	pen.fillRect(x0 - x, y0 - y, w, h);
-	const picture = pen.getImageData(x0 - x, y0 - y, w, h);
-	if (mask_rle) decode(mask_rle, w * h).forEach((flag, n) => { picture.data[(n % h * w + Math.floor(n / h)) * 4 + 3] = flag * 255; });
-	pen.putImageData(picture, x0 - x, y0 - y);
+	if (!empty) pen.fillRect(x0 - x, y0 - y, w, h);
+	if (mask_rle) {
+		const picture = pen.getImageData(x0 - x, y0 - y, w, h);
+		decode(mask_rle, w * h).forEach((flag, n) => { picture.data[(n % h * w + Math.floor(n / h)) * 4 + 3] = flag * 255; });
+		pen.putImageData(picture, x0 - x, y0 - y);
+	}
 	pen.translate(-x, -y);
 
 	function begin() {
 		steps.push(whole());
-		if (steps.length > 12) steps.shift();
+		if (steps.length > Math.min(12, 2 ** 26 / (width * height))) steps.shift(); // of large ones fewer are kept
 		pen.globalCompositeOperation = ["erase", "cut"].includes(tool()) ? "destination-out" : "source-over";
 		pen.beginPath();
 	}

@@ -1,11 +1,12 @@
-/** Keys: what each does stands in the help's table; remapped and switched off by the person, kept in this browser. */
+/** Keys: what each does stands in the help's table; remapped and switched off by the person, kept in this browser. Without a key: none at first. */
 import { $, keep, kept } from "./dom.js";
 
-const NAMES = { " ": "space", Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓" };
+const NAMES = { " ": "space", Backspace: "⌫", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Enter: "↵", Delete: "del", "": "–" };
 const buttons = [...document.querySelectorAll("#keys button")];
 const first = Object.fromEntries(buttons.map(({ name, value }) => [name, value]));
 const on = $("keys-on");
-let keys = kept("keys", first);
+const { keys: named = "keys" } = document.body.dataset; // keys are kept by this name
+let keys = kept(named, first);
 
 const plain = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
 const of = (key) => Object.keys(keys).find((action) => keys[action] === key);
@@ -32,7 +33,7 @@ export function listen(act) {
 
 function change(to) {
 	keys = to;
-	keep("keys", keys);
+	keep(named, keys);
 	write();
 }
 
@@ -40,7 +41,7 @@ function write() {
 	for (const place of document.querySelectorAll("[data-key]")) {
 		const key = keys[place.dataset.key];
 		place.textContent = NAMES[key] || key;
-		if (place.matches("kbd")) place.hidden = !on.checked;
+		if (place.matches("kbd")) place.hidden = !on.checked || !key;
 	}
 }
 

@@ -1,6 +1,6 @@
 /**
- * Verdicts wait here until the server has them: each an entry of its own in localStorage, written before the next candidate
- * is shown and dropped once confirmed. Its `request_id` makes sending again harmless.
+ * Verdicts and what was said of whole images wait here until the server has them: each an entry of its own in localStorage,
+ * written before the next one is shown and dropped once confirmed. Its `request_id` makes sending again harmless.
  * Events: `change`; `confirmed` with {entry, decision}.
  */
 import { call, candidate, refused } from "./api.js";
@@ -23,18 +23,18 @@ export function outboxOf(reader) {
 	}
 
 	function next() {
-		const held = new Set(); // a later word on a candidate waits for the earlier one
-		return outbox.entries.find(({ problem, candidate_id: id }) => !problem && !held.has(id) || !held.add(id));
+		const held = new Set(); // a later word on the same waits for the earlier one
+		return outbox.entries.find(({ problem, candidate_id, path = candidate_id }) => !problem && !held.has(path) || !held.add(path));
 	}
 
 	async function drain() {
 		outbox.trouble = null;
 		for (let entry; (entry = next());) {
 			if (!localStorage[keyOf(entry)]) { load(); continue; } // another tab sent it
-			const { candidate_id, run, request_id, body } = entry;
+			const { candidate_id, run, path, request_id, body } = entry, sent = { ...body, request_id };
 			try {
-				entry.tag ??= (await call("GET", candidate(candidate_id, run))).etag;
-				const { value, etag } = await call("POST", candidate(candidate_id, run, "/decisions"), { ...body, request_id }, { "If-Match": entry.tag });
+				if (!path) entry.tag ??= (await call("GET", candidate(candidate_id, run))).etag;
+				const { value, etag } = await call("POST", path || candidate(candidate_id, run, "/decisions"), sent, path ? {} : { "If-Match": entry.tag });
 				confirm(entry, value, etag);
 			} catch (error) {
 				const problem = refused(error), { status, problem: { first } } = error;
@@ -55,7 +55,7 @@ export function outboxOf(reader) {
 	function confirm(entry, decision, tag) {
 		tags.set(entry.candidate_id, tag);
 		for (const other of outbox.entries) {
-			if (other === entry || other.candidate_id !== entry.candidate_id) continue;
+			if (entry.path || other === entry || other.candidate_id !== entry.candidate_id) continue;
 			other.tag = tag;
 			if (other.undoes_request === entry.request_id) other.body.undoes = decision.decision_id;
 			save(other);
@@ -78,7 +78,7 @@ export function outboxOf(reader) {
 		/** A verdict builds on what was seen. */
 		saw({ candidate_id, tag }) { tags.set(candidate_id, `"${tag}"`); },
 
-		/** Takes {run, candidate_id, class_name, body, undoes_request?}; throws where the browser has no room. */
+		/** Takes {run, candidate_id, class_name, body, undoes_request?}, or {path, title, words, body} to be posted there; throws where the browser has no room. */
 		add(entry) {
 			last = Math.max(last + 1, Date.now());
 			entry = { ...entry, tag: tags.get(entry.candidate_id), request_id: unique(), sequence: last };

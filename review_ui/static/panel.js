@@ -1,8 +1,8 @@
 /** What stands around the stage: the question, facts, progress, and what was just decided. */
 import { $, SIGNS, count, el } from "./dom.js";
 
-const percent = (share) => (share == null ? "" : `${Math.round(share * 100)} %`);
-const span = (hours) => (hours < 1 ? `${Math.max(1, Math.round(hours * 60))} min` : `${hours.toFixed(hours < 10 ? 1 : 0)} h`);
+export const percent = (share) => (share == null ? "" : `${Math.round(share * 100)} %`);
+export const span = (hours) => (hours < 1 ? `${Math.max(1, Math.round(hours * 60))} min` : `${hours.toFixed(hours < 10 ? 1 : 0)} h`);
 
 export function ask(item, number) {
 	$("question").hidden = !item;
@@ -15,7 +15,7 @@ export function ask(item, number) {
 }
 
 /** Fills the rows of the template; those without a value are not shown. */
-function facts(values) {
+export function facts(values) {
 	for (const [name, value] of Object.entries(values)) {
 		const place = $(`fact-${name}`);
 		place.textContent = value || "";

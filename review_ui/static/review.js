@@ -1,7 +1,7 @@
 /** The review page: a key decides, and the next candidate is there. */
 import { call, candidate, ofRun, refused } from "./api.js";
 import { $, SIGNS, afterPaint, say } from "./dom.js";
-import { colour } from "./drawing.js";
+import { colour, drawMark } from "./drawing.js";
 import { edit } from "./editor.js";
 import * as gestures from "./gestures.js";
 import { gridOf } from "./grid.js";
@@ -18,11 +18,15 @@ const DECODED_AHEAD = 3, IN_A_GRID = 24, STEP_PX = 80;
 const { run, reader } = document.body.dataset;
 const classes = [...$("grid-class").options].map((option) => option.value);
 const number = ({ class_name }) => Math.max(0, classes.indexOf(class_name));
-const outbox = outboxOf(reader), past = pastOf(run, reader, outbox), grid = gridOf(number), stage = stageOf(number, seen);
-const queue = queueOf(run, $("order").value, $("class").value || null, outbox, heard);
+const outbox = outboxOf(reader), past = pastOf(run, reader, outbox), grid = gridOf(number), stage = stageOf(paint, seen);
+const queue = queueOf("candidate_id", ofRun(run, "lease"), { order: $("order").value, class_name: $("class").value || null }, outbox, heard);
 let current = null, note = "", told, since = 0, asking;
 const gridded = () => !$("grid").hidden, next = () => show(queue.items.shift() || null);
 const linked = () => new URL(location).searchParams.get("candidate");
+
+function paint(pen, at, opacity) {
+	if (!stage.editor) drawMark(pen, current, number(current), at, opacity);
+}
 
 function show(item, push = true) {
 	current = item;
@@ -36,15 +40,21 @@ function show(item, push = true) {
 	afterPaint(() => history.pushState(null, "", url));
 }
 
-/** What need not be done before a candidate is seen. */
 function seen() {
+	stage.element.dataset.candidate = current.candidate_id;
+	settle();
+}
+
+/** What need not be done before a candidate is seen. */
+function settle() {
 	outbox.send();
 	refresh();
 	fill();
 }
 
 /** How far the run is; only where nothing waits it is as the server says. */
-function heard(progress) {
+function heard(progress, items = []) {
+	items.forEach(outbox.saw);
 	if (told && outbox.entries.length) return;
 	told = progress;
 	since = 0;
@@ -88,7 +98,7 @@ function decide(verdict, event, extra) {
 	take(item, verdict, painted, event.timeStamp - painted, { note, ...extra });
 	next();
 	say(`${SIGNS[verdict]} ${item.class_name} ${verdict}`);
-	if (!current) seen();
+	if (!current) settle();
 }
 
 async function fetched(id) {
@@ -139,7 +149,7 @@ async function unsureAgain() {
 async function openGrid(class_name) {
 	$("grid-class").value = class_name;
 	grid.show([]);
-	await fill(queue.items.length + IN_A_GRID, Infinity, class_name);
+	await fill(queue.items.length + IN_A_GRID, Infinity, { class_name });
 	const items = queue.items.filter((item) => item.class_name === class_name).slice(0, IN_A_GRID);
 	items.forEach((item) => queue.take(item.candidate_id));
 	grid.show(items);
@@ -212,7 +222,7 @@ function act(action, event) {
 }
 
 keys.listen(act);
-gestures.listen(stage, (action) => act(action, now()));
+gestures.listen(stage, gestures.swipes(stage, (action) => act(action, now())));
 for (const button of document.querySelectorAll("[data-action]")) {
 	button.onclick = (event) => {
 		act(button.dataset.action, event);
@@ -221,7 +231,7 @@ for (const button of document.querySelectorAll("[data-action]")) {
 }
 $("choices").onchange = async () => {
 	if (current) queue.back(current);
-	await queue.release().catch(() => {}); // leases end by themselves
+	await call("POST", ofRun(run, "release"), { candidate_ids: queue.ids() }).catch(() => {}); // leases end by themselves
 	$("choices").submit();
 };
 $("grid-class").onchange = ({ target }) => {

@@ -1,16 +1,17 @@
-/** The stage: a candidate with its surroundings. Zoom, contrast and opacity stay for the next one; pan and `wide` do not. */
+/** The stage: a place of an image, a candidate say, with its surroundings. Zoom, contrast and opacity stay for the next one; pan and `wide` do not. */
 import { $, afterPaint, keep, kept } from "./dom.js";
-import { blank, drawMark, drawPictures } from "./drawing.js";
+import { blank, drawPictures } from "./drawing.js";
 import { AT_FIRST, frame, region, regionUrl, serves } from "./frame.js";
 import { picture } from "./pictures.js";
 
 const CONTRASTS = ["", "contrast(1.6)", "brightness(1.5) contrast(2)", "brightness(2.2)"];
 
-/** number(item): the place of its class in the list; seen(item): it is painted. */
-export function stageOf(number, seen) {
-	const element = $("stage"), map = $("map"), view = { ...AT_FIRST, contrast: 0, opacity: 0.6, ...kept("view") };
+/** paint(pen, at, opacity) draws marks over the picture; seen(): the item is painted. The view is kept by its name; fits: each is shown as at first. */
+export function stageOf(paint, seen, named = "view", fits) {
+	const element = $("stage"), map = $("map"), view = { ...AT_FIRST, contrast: 0, opacity: 0.6, ...kept(named) };
 	let item = null, layers = [], size, sharpening, mapped;
 
+	const first = () => ({ ...AT_FIRST, zoom: fits ? 1 : view.zoom });
 	const visible = (of, how = view) => region(of, size, frame(of, size, how));
 
 	function fetchPicture() {
@@ -32,7 +33,6 @@ export function stageOf(number, seen) {
 		if (wanted !== item || stage.painted) return;
 		stage.painted = performance.now();
 		element.className = "";
-		element.dataset.candidate = item.candidate_id;
 		seen();
 		const { width_px: x1, height_px: y1 } = item, image = map.firstElementChild;
 		image.src = regionUrl(item, { x0: 0, y0: 0, x1, y1, width: Math.min(256, x1) });
@@ -44,7 +44,8 @@ export function stageOf(number, seen) {
 		drawPictures(blank($("picture"), size), layers, at);
 		$("picture").style.filter = CONTRASTS[view.contrast];
 		const pen = blank($("mark"), size);
-		stage.editor ? stage.editor.draw(pen, at) : drawMark(pen, item, number(item), at, view.opacity);
+		paint(pen, at, view.opacity);
+		stage.editor?.draw(pen, at);
 		// the whole image, and where in it one is
 		map.hidden = stage.editor || mapped !== item.image_id + item.frame || (x1 - x0 >= width_px && y1 - y0 >= height_px);
 		map.lastElementChild.style.inset = [y0 / height_px, 1 - x1 / width_px, 1 - y1 / height_px, x0 / width_px].map((part) => `${part * 100}%`).join(" ");
@@ -53,7 +54,7 @@ export function stageOf(number, seen) {
 	function moved(says) {
 		const { zoom, contrast, opacity } = view;
 		draw();
-		keep("view", { zoom, contrast, opacity });
+		keep(named, { zoom, contrast, opacity });
 		clearTimeout(sharpening);
 		sharpening = setTimeout(() => item && (layers.some((layer) => serves(layer.at, visible(item))) || fetchPicture()), 120);
 		return says;
@@ -66,13 +67,13 @@ export function stageOf(number, seen) {
 		element, draw,
 		get item() { return item; },
 		painted: 0, // when the item was first seen, as events tell time; 0 before
-		editor: null, // draws instead of the mark, and has the pointers
+		editor: null, // draws on top, and has the pointers
 
 		/** Fetches and decodes what `show` will want. */
-		prepare(of) { picture(regionUrl(of, visible(of, { ...AT_FIRST, zoom: view.zoom }))); },
+		prepare(of) { picture(regionUrl(of, visible(of, first()))); },
 
 		show(of) {
-			Object.assign(view, AT_FIRST, { zoom: view.zoom });
+			Object.assign(view, first());
 			item = of;
 			stage.painted = 0;
 			layers = [];

@@ -1,7 +1,8 @@
-/** Says how many verdicts wait and why, and shows those that need a person: conflicts and refusals. */
+/** Says how many verdicts, or what else the page calls them, wait and why, and shows those that need a person: conflicts and refusals. */
 import { $, SIGNS, count, el } from "./dom.js";
 
-const many = (number) => `${count(number)} verdict${number === 1 ? "" : "s"}`;
+const { noun = "verdict" } = document.body.dataset;
+const many = (number) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const WHY = { 401: "Your login has ended.", 507: "The server’s disk is full." };
 
 export function listen(outbox) {
@@ -18,13 +19,13 @@ export function listen(outbox) {
 		if (dialog.open) list();
 	};
 	const list = () => {
-		$("waiting-words").textContent = [outbox.entries.some((entry) => entry.problem) ? "The server has another verdict, or refused yours. Nothing is lost: choose." : outbox.entries.length ? "On their way." : "All are saved.",
+		$("waiting-words").textContent = [outbox.entries.some((entry) => entry.problem) ? `The server has another ${noun}, or refused yours. Nothing is lost: choose.` : outbox.entries.length ? "On their way." : "All are saved.",
 			...[...outbox.others()].map((name) => `Verdicts of ${name} wait here until ${name} logs in.`)].join(" ");
 		$("waiting-rows").replaceChildren(...outbox.entries.filter((entry) => entry.problem).map((entry) => {
-			const { class_name, body, first, problem } = entry;
+			const { title, class_name, words, body, first, problem } = entry;
 			const verdict = (who, what) => el("p", {}, `${who}: ${SIGNS[what] || ""} ${what}`);
 			const choice = (label, does) => el("button", { type: "button", onclick: () => outbox[does](entry) }, label);
-			return el("li", {}, el("h3", {}, class_name), verdict("You", body.verdict), first ? verdict(first.reader, first.verdict) : el("p", {}, problem),
+			return el("li", {}, el("h3", {}, title || class_name), verdict("You", words || body.verdict), first ? verdict(first.reader, first.verdict) : el("p", {}, problem),
 				choice(first ? "Leave theirs" : "Drop mine", "remove"), choice(first ? "Send mine as well" : "Try again", "again"));
 		}));
 	};
