@@ -19,6 +19,7 @@ from segsvc.ledger.runs import RunRow, run_row, runs_of
 from segsvc.ledger.sight import Sight
 from segsvc.ledger.standing import Row, Standing, stand, tallies, undone_ids
 from segsvc.ledger.tables import DECISIONS, ENTRIES, LEASES, as_us
+from segsvc.ledger.work import worked
 from segsvc.ledger.writer import Writing
 from segsvc.types import CandidateKind
 
@@ -26,8 +27,6 @@ MOST_LISTED = 1000
 ANY_TAG = "*"
 _SENT = Prepared(select(DECISIONS).where(DECISIONS.c.user_id == bindparam("user_id"),
                                          DECISIONS.c.request_id == bindparam("request_id")))
-_LATEST = Prepared(select(DECISIONS.c.worked_until).where(DECISIONS.c.user_id == bindparam("user_id")).order_by(
-    DECISIONS.c.number.desc()).limit(1))
 _DROP_LEASE = Prepared(delete(LEASES).where(*(LEASES.c[name] == bindparam(name)
                                               for name in ("run_no", "candidate_no", "user_id"))))
 _RESTAND = Prepared(update(ENTRIES).where(ENTRIES.c.number == bindparam("entry")).values(
@@ -150,7 +149,8 @@ def _check(asked: _Asked, entry: Mapping[str, Any], rows: Sequence[Row]) -> None
 
 def _columns(writing: Writing, asked: _Asked, run: RunRow, number: int) -> dict[str, Any]:
     new, box = asked.new, asked.new.box
-    worked_us, worked_until = _worked(writing, asked)
+    worked_us, worked_until = worked(writing, asked.reader.user_id, shown_at=new.shown_at, seconds=new.seconds,
+                                     cap_us=asked.idle_cap_us)
     return {"decider": Decider.PERSON.value, "run_no": run.number, "candidate_no": number,
             "candidate_id": asked.candidate_id, "verdict": new.verdict.value, "user_id": asked.reader.user_id,
             "reader": asked.reader.name, "shown_at": as_us(new.shown_at) if new.shown_at is not None else None,
@@ -159,24 +159,6 @@ def _columns(writing: Writing, asked: _Asked, run: RunRow, number: int) -> dict[
             "x1": box.x1 if box else None, "y1": box.y1 if box else None, "undoes": new.undoes,
             "request_id": new.request_id, "model_digest": run.record.model_digest,
             "point_digest": run.record.point_digest, "n_candidates": 1}
-
-
-def _worked(writing: Writing, asked: _Asked) -> tuple[int | None, int]:
-    """How long the reader worked for it (None: not said), and until when, in microseconds.
-
-    From shown to decided, without what an earlier decision of this reader has counted, and at most the cap: who was away
-    did not work. A clock that is ahead of ours is brought back to now.
-    """
-    new = asked.new
-    latest = _LATEST.first(writing.conn, user_id=asked.reader.user_id)
-    before: int = latest["worked_until"] if latest is not None else 0
-    if new.shown_at is None and new.seconds is None:
-        return None, before
-    shown = as_us(new.shown_at) if new.shown_at is not None else None
-    length = round(new.seconds * 1e6) if new.seconds is not None else None
-    end = min(writing.now, shown + length) if shown is not None and length is not None else writing.now
-    start = end - length if length is not None else shown if shown is not None else end
-    return min(max(0, end - max(start, before)), asked.idle_cap_us), max(before, end)
 
 
 def _restand(writing: Writing, run: RunRow, entry: Mapping[str, Any], before: Sequence[Row], after: Sequence[Row]) -> None:

@@ -56,7 +56,8 @@ class ReviewPolicy:
     readers: how many people read each candidate; where two differ, a third. blind: scores and the verdicts of others are
     hidden until one has decided. audit_share: of what rules decided, so much is reviewed too. gold_share: of what is given
     out, so much has a known answer, where there are such candidates. lease_s: after so long without a sign of life,
-    candidates that were given out are given to others.
+    candidates that were given out are given to others. seed: of the audit sample and of the order at random; who knows it
+    can tell who is in the sample, so that `segsvc.ledger.runs.chosen_policy` draws one where none was chosen.
     """
 
     readers: int = 1
@@ -184,7 +185,7 @@ class NewDecision:
                                   ("mask_rle", self.mask_rle, LONGEST_MASK), ("undoes", self.undoes, LONGEST_REQUEST_ID),
                                   ("request_id", self.request_id, LONGEST_REQUEST_ID)):
             if value is not None:
-                _check_text(name, value, most)
+                check_text(name, value, most)
         if self.shown_at is not None and self.shown_at.tzinfo is None:
             raise Refused(f"shown_at: expected a time with its zone, got {self.shown_at.isoformat()}")
         if self.shown_at is not None and not 1 < self.shown_at.year < 9999:  # in UTC it might be of no year at all
@@ -202,7 +203,8 @@ class NewDecision:
             raise Refused("box: expected only beside a mask_rle, got one without")
 
 
-def _check_text(name: str, value: str, most: int) -> None:
+def check_text(name: str, value: str, most: int) -> None:
+    """Raises Refused for a text that is longer than `most` characters, or that a database cannot hold."""
     if len(value) > most:
         raise Refused(f"{name}: expected at most {most} characters, got {len(value)}")
     try:

@@ -134,3 +134,49 @@ TOKENS = Table(
     "tokens", METADATA,
     _text("sha256", key=True), _number("user_id"), _text("kind"), _text("label"), _number("created_at"),
     _number("ends_at", optional=True), Index("tokens_user", "user_id"), Index("tokens_ends_at", "ends_at"))
+
+# What people are to label: sampled whole images, in the order in which they were drawn. `frame`: what they were drawn from.
+LABEL_SETS = Table(
+    "label_sets", METADATA,
+    _number("number", key=True), _text("name"), _text("task"), _text("class_names"),  # a JSON list
+    _text("input"), _text("run_id", optional=True), _text("grouped_by", optional=True), _number("seed"),
+    _text("frame"), _text("frame_sha256"), _number("frame_images"), _number("frame_units"), _number("framed_at"),
+    _number("drawn_units"), _number("readers"), _text("where_differ"), _number("lease_s"), _number("created_at"),
+    UniqueConstraint("name", name="label_sets_name"))
+
+# An image of a label set. `labelled_by`: who has labelled it; `closed`: nobody needs to any more, or it cannot be read.
+SAMPLED = Table(
+    "sampled", METADATA,
+    _number("set_no", key=True), _number("place", key=True), _text("unit"), _number("image_no", optional=True),
+    _text("uri"), _text("split", optional=True), _text("meta"), _text("candidates", optional=True),
+    _text("fault", optional=True), _text("labelled_by"), _of("closed", Boolean()),
+    _of("agreement", Float(53), optional=True),  # of those who labelled it
+    Index("sampled_image", "image_no"), Index("sampled_open", "set_no", "closed", "place"))
+
+LABEL_LEASES = Table(
+    "label_leases", METADATA,
+    _number("set_no", key=True), _number("image_no", key=True), _number("user_id", key=True), _number("until"),
+    sqlite_with_rowid=False)
+
+# A person has said what there is on an image: the objects of theirs that were added after the label numbered `since`.
+LABELLINGS = Table(
+    "labellings", METADATA,
+    _number("number", key=True), _text("labelling_id"), _number("set_no", optional=True), _number("run_no", optional=True),
+    _number("image_no"), _number("user_id"), _text("reader"), _of("candidates_shown", Boolean()), _number("since"),
+    _number("n_objects"), _number("shown_at", optional=True), _number("done_at"),
+    _number("worked_us", optional=True), _number("worked_until"), _text("request_id", optional=True),
+    UniqueConstraint("labelling_id", name="labellings_labelling_id"),
+    UniqueConstraint("user_id", "request_id", name="labellings_request"),
+    Index("labellings_image", "image_no", "number"), Index("labellings_reader", "user_id", "number"),
+    Index("labellings_set", "set_no", "number"))
+
+# An object that a person marked; only ever added. Without a box it is the whole image.
+LABELS = Table(
+    "labels", METADATA,
+    _number("number", key=True), _text("label_id"), _number("set_no", optional=True), _number("run_no", optional=True),
+    _number("image_no"), _number("user_id"), _text("reader"), _number("made_at"), _text("class_name"), _number("frame"),
+    _number("x0", optional=True), _number("y0", optional=True), _number("x1", optional=True), _number("y1", optional=True),
+    _text("polygon", optional=True), _text("mask_rle", optional=True), _text("candidate_id", optional=True), _text("note"),
+    _text("request_id", optional=True),
+    UniqueConstraint("label_id", name="labels_label_id"), UniqueConstraint("user_id", "request_id", name="labels_request"),
+    Index("labels_image", "image_no", "number"))
