@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Protocol
 
 from segsvc.card import Task
+from segsvc.datasets.origin import Origin
 from segsvc.types import Box, ImageRef
 
-NOT_PLUGINS = frozenset({"files", "coco_shapes"})
+NOT_PLUGINS = frozenset({"files", "coco_shapes", "origin"})
 
 
 class Split(StrEnum):
@@ -130,7 +131,8 @@ class Dataset:
     """Labelled images in the order of their URIs' bytes; `classes` without a background, in the order of their numbers.
 
     `task` is the finest one that the labels can teach: objects serve for semantic segmentation too. `exclusive` is true
-    where an image has exactly one class. `problems` are those found while reading the tables.
+    where an image has exactly one class. `problems` are those found while reading the tables. `origin` says of labels that
+    they come from a review; None where people labelled whole images, as far as the set says.
     """
 
     place: str
@@ -141,6 +143,7 @@ class Dataset:
     exclusive: bool = False
     problems: tuple[Problem, ...] = ()
     skipped: Mapping[str, int] = field(default_factory=dict)
+    origin: Origin | None = None
 
     def of(self, *splits: Split) -> tuple[LabelledImage, ...]:
         """The images of these splits."""

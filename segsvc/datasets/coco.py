@@ -1,8 +1,10 @@
 """COCO instances (https://cocodataset.org/#format-data): annotations.json beside the images, or one in each split's folder.
 
-A .json of another name may be named as the data set; `file_name` is relative to its folder. Beside what COCO describes, an
-image may have `group` and `split`, and its further fields go into its `meta`. An annotation is ignored where `iscrowd` or
-`ignore` is 1; `has_mask` false says, as in our own exports, that its segmentation is only its box.
+A .json of another name may be named as the data set; `file_name` is relative to its folder, or a whole URI (file:///...,
+s3://...); `coco_url` is asked where the folder has no such file. Beside what COCO describes, an image may have `group` and
+`split`, and its further fields go into its `meta`. An annotation is ignored where `iscrowd` or `ignore` is 1; `has_mask`
+false says, as in our own exports, that its segmentation is only its box. `info` may say where the labels come from
+(`segsvc.datasets.Origin`).
 """
 
 from __future__ import annotations
@@ -35,13 +37,16 @@ from segsvc.datasets.files import (
     EXAMPLE_WIDTH_PX,
     annotated_folders,
     image_named,
+    is_uri,
     json_of,
     printable,
     shown_path,
     split_of,
     write_example_image,
 )
+from segsvc.datasets.origin import Origin, joined, of_info
 from segsvc.errors import ConfigError
+from segsvc.types import ImageRef
 
 _SECTIONS = ("images", "annotations", "categories")
 _MOST_SIDE_PX = 1 << 20
@@ -58,6 +63,8 @@ class _Reading:
     objects: dict[str, list[TrueObject]] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)  # URIs of the images that a file names, rightly or not
     problems: list[Problem] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    has_looked: bool = False  # at what lies in the folder
 
     def wrong(self, kind: ProblemKind, message: str, where: str, severity: Severity = Severity.ERROR) -> None:
         self.problems.append(Problem(severity, kind, printable(message), printable(where)))
@@ -86,14 +93,15 @@ class CocoLayout:
                 reading.wrong(ProblemKind.UNREADABLE, str(error).removeprefix(f"{what}: "), what)
                 continue
             _Table(files, folder, what, reading).read(document)
-        if not files.is_table:
+        if not files.is_table and (reading.has_looked or not reading.images):
             _say_unnamed(files, [folder for folder, _ in tables], reading)
         images = [replace(image, truth=replace(image.truth, objects=tuple(reading.objects[uri])))
                   for uri, image in reading.images.items() if isinstance(image.truth, ObjectTruth)]
         images.sort(key=lambda image: image.ref.uri.encode("utf-8", "surrogateescape"))
         classes = dict.fromkeys(name for _, name in sorted(reading.names.items()))
         return Dataset(place=files.place, layout=self.name, task=self.task, classes=tuple(classes), images=tuple(images),
-                       problems=tuple(reading.problems), skipped=files.skipped)
+                       problems=tuple(reading.problems), skipped=files.skipped if reading.has_looked else {},
+                       origin=joined(reading.origins))
 
     def example(self, folder: Path) -> None:
         """Two images each in train/ and val/, with polygons, both encodings, a crowd, a box alone, and nothing."""
@@ -149,10 +157,15 @@ class _Table:
         self._names: dict[int, str] = {}
         self._uris: dict[int | str, str] = {}
         self._faulty: set[int | str] = set()  # ids of images whose own fault was told
+        self._elsewhere: dict[str, ImageRef] = {}  # by the URI that an entry names
 
     def read(self, document: Mapping[str, list[Any]]) -> None:
+        if (origin := of_info(document.get("info"))) is not None:
+            self._reading.origins.append(origin)
         for category in document["categories"]:
             self._category(category)
+        uris = [uri for image in document["images"] if isinstance(image, dict) for uri in _uris(image)]
+        self._elsewhere = {uri: ref for uri, (ref, is_there) in zip(uris, self._files.refer(uris), strict=True) if is_there}
         for image in document["images"]:
             self._image(image)
         boxes_alone = Counter(self._annotation(annotation) for annotation in document["annotations"])[True]
@@ -188,9 +201,10 @@ class _Table:
                                 self._what)
             return
         self._faulty.add(number)
-        ref = image_named(self._files, self._folder, name)
+        ref = self._found(image, name)
         if ref is None:
-            self._reading.wrong(ProblemKind.NO_IMAGE, f"expected the image beside {self._what}, there is none", name)
+            place = "there" if is_uri(name) else f"beside {self._what}"
+            self._reading.wrong(ProblemKind.NO_IMAGE, f"expected the image {place}, there is none", name)
             return
         self._reading.named.add(ref.uri)
         width, height = (_whole(image.get(side)) for side in ("width", "height"))
@@ -208,6 +222,14 @@ class _Table:
         ref = replace(ref, group=printable(str(group)) if group not in (None, "") else None, meta=_meta(image))
         self._reading.images[ref.uri] = LabelledImage(ref, ObjectTruth((), width, height), self._split(image, name))
         self._reading.objects[ref.uri] = []
+
+    def _found(self, image: Mapping[str, Any], name: str) -> ImageRef | None:
+        """The image of an entry: by its whole URI, else in the folder, else by its `coco_url`."""
+        if not is_uri(name):
+            self._reading.has_looked = True
+            if (found := image_named(self._files, self._folder, name)) is not None:
+                return found
+        return next((self._elsewhere[uri] for uri in _uris(image) if uri in self._elsewhere), None)
 
     def _split(self, image: Mapping[str, Any], name: str) -> Split | None:
         if (of_folder := split_of(self._folder)) is not None or (said := image.get("split")) in (None, ""):
@@ -249,6 +271,11 @@ class _Table:
         if shape.box is not None:
             self._reading.objects[uri].append(TrueObject(name, shape.box, shape.mask_rle, shape.ignored))
         return shape.box is not None and shape.mask_rle is None and not shape.ignored
+
+
+def _uris(image: Mapping[str, Any]) -> list[str]:
+    """The whole URIs by which an entry names its image."""
+    return [uri for key in ("file_name", "coco_url") if isinstance(uri := image.get(key), str) and is_uri(uri)]
 
 
 def _label(annotation: Mapping[str, Any]) -> str:

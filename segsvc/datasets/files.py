@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
+from segsvc import plugins
 from segsvc.datasets import DatasetFiles, Split
 from segsvc.errors import ConfigError
 from segsvc.readahead import in_order
@@ -163,6 +164,11 @@ def image_named(files: DatasetFiles, folder: str, name: str) -> ImageRef | None:
             if (found := files.files.get(posixpath.normpath(posixpath.join(below, written)))) is not None:
                 return found
     return None
+
+
+def is_uri(name: str) -> bool:
+    """Whether a name is a whole URI of a store that is known."""
+    return "://" in name and name.split("://", 1)[0] in plugins.names(plugins.PluginKind.STORE)
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,7 @@
 """A CSV with the columns `uri,labels[,group,split,...]`: labels joined by `|`, none of the classes where it is empty.
 
-A relative uri is looked for beside the table; further columns are carried along.
+A relative uri is looked for beside the table; further columns are carried along. Rows that come from a review say so by
+`review_run` (`segsvc.datasets.origin`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from segsvc.card import Task
 from segsvc.datasets import ClassTruth, Dataset, DatasetFiles, LabelledImage, Problem, ProblemKind, Split, wrong
 from segsvc.datasets.files import shown_path, split_of, text_of, write_example_image
+from segsvc.datasets.origin import Origin, joined, of_columns
 from segsvc.errors import ConfigError
 
 _NEEDED = ("uri", "labels")
@@ -35,6 +37,7 @@ class LabelTableLayout:
         problems: list[Problem] = []
         rows = _rows(text_of(files.table("") or b"", what), what, problems)
         images: dict[str, LabelledImage] = {}
+        origins: list[Origin | None] = []
         for (line, row), (ref, is_there) in zip(rows, files.refer([row["uri"] for _, row in rows]), strict=True):
             where, place = shown_path(ref.uri, files.place), f"{what}, line {line}"
             if not is_there:
@@ -46,6 +49,7 @@ class LabelTableLayout:
                 names = frozenset(name.strip() for name in row.pop("labels").split(_JOINED_BY) if name.strip())
                 split = _split(row.pop("split", ""), place, where, problems)
                 del row["uri"]
+                origins.append(of_columns(row))
                 images[ref.uri] = LabelledImage(replace(ref, group=row.pop("group", "") or None, meta=row),
                                                 ClassTruth(names), split)
         ordered = tuple(images[uri] for uri in sorted(images, key=lambda uri: uri.encode("utf-8", "surrogateescape")))
@@ -53,7 +57,7 @@ class LabelTableLayout:
         classes = tuple(sorted(frozenset[str]().union(*shown)))
         exclusive = len(classes) > 1 and all(len(names) == 1 for names in shown)
         return Dataset(place=files.place, layout=self.name, task=self.task, classes=classes, images=ordered,
-                       exclusive=exclusive, problems=tuple(problems))
+                       exclusive=exclusive, problems=tuple(problems), origin=joined(origins))
 
     def example(self, folder: Path) -> None:
         """`labels.csv` and six images with two classes, one class or none, in two splits."""

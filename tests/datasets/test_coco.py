@@ -15,6 +15,7 @@ from pycocotools.coco import COCO
 
 from segsvc.card import Task
 from segsvc.datasets import ObjectTruth, ProblemKind, Severity, Split, TrueObject
+from segsvc.datasets.origin import Origin
 from segsvc.imaging import masks
 from segsvc.truth import read_dataset
 from segsvc.types import Box
@@ -132,6 +133,39 @@ def test_a_json_of_another_name_is_a_set_with_its_folder(tmp_path: Path) -> None
     write_coco(tmp_path, [image_entry(1, "a.png")], [{**ON_ONE, "segmentation": SQUARE}], name="my labels.json")
     dataset = read_dataset(str(tmp_path / "my labels.json"))
     assert (dataset.layout, names_of(dataset), dataset.problems) == ("coco", ["a.png"], ())
+
+
+def test_a_json_anywhere_names_its_images_by_whole_uris_with_their_groups_and_splits(tmp_path: Path) -> None:
+    here, there = (write_image(tmp_path / "bucket" / f"{name} b.png", seed=seed) for seed, name in enumerate("ac"))
+    for number in range(3):
+        write_image(tmp_path / "labels" / f"not of it {number}.png", seed=number)
+    place = write_coco(tmp_path / "labels", [
+        image_entry(1, here.as_uri(), group="left", split="test"), image_entry(2, "c b.png", coco_url=there.as_uri()),
+        image_entry(3, (tmp_path / "gone.png").as_uri())], [{**ON_ONE, "segmentation": SQUARE}], name="mine.json")
+    dataset = read_dataset(str(place / "mine.json"))
+    assert names_of(dataset) == ["a%20b.png", "c%20b.png"]
+    assert [(image.ref.group, image.split, image.ref.size_bytes) for image in dataset.images] == [
+        ("left", Split.TEST, here.stat().st_size), (None, None, there.stat().st_size)]
+    assert the_problem(dataset.problems, ProblemKind.NO_IMAGE).message == "expected the image there, there is none"
+    assert dataset.origin is None
+
+
+def test_a_set_out_of_a_review_says_so(tmp_path: Path) -> None:
+    for split, by in (("train", ["ada", "ben"]), ("val", ["ben", "eve"])):
+        write_image(tmp_path / split / "a.png", seed=len(split))
+        write_coco(tmp_path / split, [image_entry(1, "a.png")], [{**ON_ONE, "segmentation": SQUARE}])
+        said = json.loads((tmp_path / split / "annotations.json").read_bytes())
+        said["info"] = {"origin": "review", "run": "r1", "as_of": "2026-01-01T00:00:00+00:00", "by": by}
+        (tmp_path / split / "annotations.json").write_text(json.dumps(said))
+    assert read_dataset(str(tmp_path)).origin == Origin(("r1",), ("2026-01-01T00:00:00+00:00",), ("ada", "ben", "eve"))
+
+
+@pytest.mark.parametrize("info", [None, "review", {"origin": "Berlin"}, [], {"contributor": "me"}])
+def test_an_info_of_others_says_nothing_of_a_review(tmp_path: Path, info: Any) -> None:
+    one_image(tmp_path, {**ON_ONE, "segmentation": SQUARE})
+    said = json.loads((tmp_path / "annotations.json").read_bytes())
+    (tmp_path / "annotations.json").write_text(json.dumps({**said, "info": info}))
+    assert read_dataset(str(tmp_path)).origin is None
 
 
 def test_our_own_export_is_a_set_again_but_for_further_frames_of_an_image(tmp_path: Path) -> None:

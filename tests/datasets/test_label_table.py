@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segsvc.datasets import ClassTruth, Dataset, ProblemKind, Split
+from segsvc.datasets.origin import Origin
 from segsvc.errors import ConfigError
 from segsvc.truth import read_dataset
 from tests.datasets.support import kinds, names_of, write_classes
@@ -40,6 +41,13 @@ def test_groups_splits_and_further_columns_are_carried(tmp_path: Path) -> None:
         ("p1", Split.TRAIN, {"site": "north, up"}), (None, Split.VAL, {"site": "south"}), ("p2", None, {"site": ""})]
     assert dataset.exclusive
     assert dataset.problems == ()
+
+
+def test_rows_out_of_a_review_say_so_and_its_columns_are_no_facts_of_the_images(tmp_path: Path) -> None:
+    dataset = read_dataset(table(tmp_path, "uri,labels,review_run,review_by\na.png,x,r1,ada|ben\nb c+d.png,y,,\n"
+                                 "sub/ü.png,x,r2,ben\n"))
+    assert dataset.origin == Origin(("r1", "r2"), (), ("ada", "ben"))
+    assert [image.ref.meta for image in dataset.images] == [{}, {}, {}]
 
 
 def test_images_may_be_named_absolutely_or_by_a_uri(tmp_path: Path) -> None:
