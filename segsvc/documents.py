@@ -26,6 +26,7 @@ from segsvc.ledger_documents import (
 )
 from segsvc.metrics_document import MetricsDocument
 from segsvc.operating_point import OperatingPoint
+from segsvc.quality.cost import PaceBasis
 
 
 class Document(BaseModel):
@@ -107,8 +108,24 @@ class RunDocument(Document):
     versions: dict[str, str]
 
 
+class ReviewEstimate(Document):
+    """What people would have to do after a run, as the model's calibration expects of images like its own.
+
+    candidates: for review; audit: drawn from what rules decide; hours: of one person, for all readings, at so many seconds a
+    decision, of which `seconds_from` tells where they were measured.
+    """
+
+    recall: float
+    candidates: float
+    audit: float
+    hours: float
+    seconds_a_decision: float
+    seconds_from: PaceBasis
+    says: str
+
+
 class DryRunDocument(Document):
-    """What `segsvc run --dry-run --json` prints."""
+    """What `segsvc run --dry-run --json` prints. review: null where the bands are of no calibration."""
 
     input: str
     model: str
@@ -117,6 +134,7 @@ class DryRunDocument(Document):
     skipped: dict[str, int]
     seconds_estimated: float | None
     estimated_from: str
+    review: ReviewEstimate | None = None
 
 
 class BandsDocument(Document):

@@ -1,4 +1,4 @@
-"""What a run would be: images, bytes, and time from the model's own pace on this machine."""
+"""What a run would be: images, bytes, time from the model's own pace on this machine, and hours of the people after it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from segsvc.documents import DryRunDocument
+from segsvc.documents import DryRunDocument, ReviewEstimate
 from segsvc.errors import ConfigError, ImageError
 from segsvc.imaging.tiling import plan_tiles
 from segsvc.models.library import Model
 from segsvc.models.runtime import Predictor
+from segsvc.operating_point import OperatingPoint
 from segsvc.plan import Input, listing
+from segsvc.quality.cost import Pace, Reading, cost, expected, says
 from segsvc.readers import ReadLimits, opened
 from segsvc.settings import settings
 from segsvc.stores import Skip, store_of
@@ -81,3 +83,17 @@ def _seconds(tiles: list[tuple[int, int, int]], model: Model, runtime: Runtime, 
         pace[height, width] = (time.perf_counter() - begun) / (_TRIALS * threads)
     predictor.close()
     return sum(count * pace[height, width] for count, height, width in tiles)
+
+
+def estimate_review(point: OperatingPoint, images: int, pace: Pace) -> ReviewEstimate | None:
+    """What people would have to do after a run over so many images; None for bands that are of no calibration."""
+    if point.promise is None:
+        return None
+    review, recall = settings().review, point.promise.recall
+    found = cost(point, expected(images), images=images, pace=pace, reading=Reading(review.readers, review.audit_share))
+    row = found.at(recall)
+    if row is None:
+        return None
+    return ReviewEstimate(recall=recall, candidates=round(row.load.review, 1), audit=round(row.audit, 1),
+                          hours=round(row.hours, 4), seconds_a_decision=pace.mean_s, seconds_from=pace.basis,
+                          says=f"{says(found, recall)} ({pace.says})")

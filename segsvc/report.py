@@ -20,6 +20,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from segsvc import report_charts as charts
 from segsvc.ledger.records import DecidedBy
 from segsvc.operating_point import ClassThresholds, OperatingPoint
+from segsvc.quality.cost import Cost, says, time_of
+from segsvc.quality.missed import Missed
 from segsvc.types import Band, Box, ExtractionCounts
 from segsvc.writers.paths import replacing
 
@@ -133,7 +135,9 @@ class RunReport:
 
     `wording` says what may be said of the thresholds (`OperatingPoint.wording`), `note` where they come from, `drift`
     whether the images are like the calibration's, and `in_doubt` that they are not.
-    `decided` tells who decided what, where a ledger holds the run.
+    `decided` tells who decided what, where a ledger holds the run, and `missed` what its audit says of what rules rejected.
+    `cost` is what each recall of the calibration would cost, of which may be said `cost_wording`; `in_force` is the recall
+    that the bands are of.
     `skipped` counts files of the input that are no images by reason; `filtered` the regions that were not stored.
     """
 
@@ -159,6 +163,10 @@ class RunReport:
     machine: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     decided: tuple[DecidedBy, ...] = ()
+    missed: Missed | None = None
+    cost: Cost | None = None
+    cost_wording: str = ""
+    in_force: float | None = None
 
     def count(self, band: Band) -> int:
         """How many stored candidates of all classes are in that band."""
@@ -220,7 +228,17 @@ def render(view: RunReport) -> str:
                 for stage in view.stages], worked_s=worked_s,
         throughput=read / view.wall_s if view.wall_s > 0 else 0.0,
         failures=view.failures[:MOST_FAILURES], n_failed=view.images.failed + view.images.quarantined,
-        explanation=_EXPLANATIONS.get(view.wording, ""))
+        explanation=_EXPLANATIONS.get(view.wording, ""), time_of=time_of, **_costs(view))
+
+
+def _costs(view: RunReport) -> dict[str, object]:
+    """What the template wants of the costs."""
+    cost = view.cost if view.cost is not None and view.cost.rows else None
+    if cost is None:
+        return {"cost": None, "cost_chart": None, "cost_says": ""}
+    chosen = cost.at(view.in_force) if view.in_force is not None else None
+    told = says(cost, (chosen or cost.rows[-1]).recall)
+    return {"cost": cost, "cost_chart": charts.cost_chart(cost, view.in_force), "cost_says": told}
 
 
 def shown_examples(examples: Sequence[Example]) -> list[Example]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from segsvc.operating_point import ClassThresholds
+from segsvc.quality.cost import Beyond, Cost, CostAt, time_of
 from segsvc.types import Band
 
 WIDTH, HEIGHT = 400, 178
@@ -13,6 +15,10 @@ LEFT, RIGHT, TOP, BOTTOM = 44, 12, 40, 28
 PLOT_WIDTH, PLOT_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 LABEL_WIDTH = 62  # what the name of a band takes
 BAR_WIDTH, BAR_HEIGHT = 1000, 14
+COST_WIDTH, COST_HEIGHT = 460, 210
+COST_LEFT, COST_RIGHT, COST_TOP, COST_BOTTOM = 48, 26, 22, 40
+_COST_ACROSS, _COST_DOWN = COST_WIDTH - COST_LEFT - COST_RIGHT, COST_HEIGHT - COST_TOP - COST_BOTTOM
+_LABEL_GAP_PX = 46  # between labels of the curve of costs
 _ORDER = (Band.REJECTED, Band.REVIEW, Band.ACCEPTED)
 
 
@@ -154,3 +160,84 @@ def band_bar(counts: Mapping[Band, int]) -> tuple[Zone, ...]:
         zones.append(Zone(round(x, 2), round(share * scale, 2), band, False))
         x += share * scale
     return tuple(zones)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """A point of the curve of costs, with what a pointer shows over it; `label` where it fits, else empty."""
+
+    x: float
+    y: float
+    text: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class CostChart:
+    """Candidates to review over the recall that is promised; recalls that are not shown lie to the right, in a zone.
+
+    The axis of recalls is by the logarithm of what may be missed, so that 0.9 and 0.99 are as far apart as 0.99 and 0.999.
+    """
+
+    path: str
+    dots: tuple[Dot, ...]
+    beyond: tuple[Dot, ...]
+    beyond_from: float
+    cut: float | None  # the recall in force
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+
+
+def cost_chart(cost: Cost, in_force: float | None) -> CostChart:
+    """The curve, which has a row at least."""
+    lowest = cost.rows[0].recall
+    recalls = [*(row.recall for row in cost.rows), *(each.recall for each in cost.beyond)]
+    highest = max(recalls)
+    span = math.log((1 - lowest) / (1 - highest)) or 1.0
+    top = _round_up(math.ceil(max(row.load.review for row in cost.rows)))
+
+    def x(recall: float) -> float:
+        return round(COST_LEFT + _COST_ACROSS * math.log((1 - lowest) / (1 - recall)) / span, 2)
+
+    def y(candidates: float) -> float:
+        return round(COST_TOP + _COST_DOWN * (1 - candidates / top), 2)
+
+    dots = tuple(Dot(x(row.recall), y(row.load.review), _cost_words(row), "") for row in cost.rows)
+    end = dots[-1].x
+    beyond = [Dot(x(each.recall), y(0), _beyond_words(each, cost), _beyond_label(each)) for each in cost.beyond]
+    ticks = [Tick(x(recall), f"{recall:g}") for recall in recalls]
+    places = _spread([(tick.place, True) for tick in ticks])
+    labelled = _spread([(dot.x, bool(dot.label)) for dot in beyond])
+    return CostChart(
+        path="M" + "L".join(f"{dot.x} {dot.y}" for dot in dots), dots=dots,
+        beyond=tuple(dot if place in labelled else Dot(dot.x, dot.y, dot.text, "") for place, dot in enumerate(beyond)),
+        beyond_from=end, cut=x(in_force) if in_force is not None and lowest <= in_force <= highest else None,
+        x_ticks=tuple(tick for place, tick in enumerate(ticks) if place in places),
+        y_ticks=tuple(Tick(y(top * share), _short(top * share)) for share in (0.0, 0.5, 1.0)))
+
+
+def _cost_words(row: CostAt) -> str:
+    return (f"recall {row.recall:g}: {row.load.review:,.0f} candidates to review, {time_of(row.hours)}; "
+            f"{row.recall_measured:.3f} counted in the calibration")
+
+
+def _beyond_words(each: Beyond, cost: Cost) -> str:
+    if each.more_units is None:
+        return f"recall {each.recall:g}: no number of {cost.promise.unit}s like these would show it"
+    return f"recall {each.recall:g}: about {each.more_units:,} more labelled {cost.promise.unit}s would show it"
+
+
+def _beyond_label(each: Beyond) -> str:
+    return "never" if each.more_units is None else f"+{each.more_units:,}"
+
+
+def _spread(places: list[tuple[float, bool]]) -> set[int]:
+    """Which of the places along an axis keep apart; from the last on, which says most."""
+    kept: set[int] = set()
+    last = math.inf
+    for number in range(len(places) - 1, -1, -1):
+        place, wanted = places[number]
+        if wanted and last - place >= _LABEL_GAP_PX:
+            kept.add(number)
+            last = place
+    return kept

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -19,7 +19,7 @@ from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ImageError
 from segsvc.imaging import masks
 from segsvc.imaging.overlay import BAND_COLOURS, BAND_LINES, Mark, class_colour, draw, resized, to_display
-from segsvc.ledger.records import DecidedBy
+from segsvc.ledger.reviewed import Reviewed, not_reviewed
 from segsvc.models.library import find_same_model
 from segsvc.operating_point import OperatingPoint
 from segsvc.readers import ReadLimits, opened
@@ -40,6 +40,7 @@ from segsvc.report import (
     uncertainty,
 )
 from segsvc.results import UNREAD, RunFolder
+from segsvc.run_cost import ScoreCount, calibration_of, counted
 from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.summary import as_it_stands, unchanged
@@ -60,24 +61,28 @@ class _Gathered:
     bands: dict[str, Counter[str]] = field(default_factory=dict)  # by class
     histograms: dict[str, np.ndarray[Any, np.dtype[np.int64]]] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    scores: ScoreCount | None = None
     # the most uncertain images: (uncertainty, minus the place, image row, its candidate rows)
     examples: list[tuple[float, int, dict[str, Any], list[dict[str, Any]]]] = field(default_factory=list)
 
 
-def write_run_report(folder: RunFolder, document: RunDocument, decided: tuple[DecidedBy, ...] = ()) -> int:
-    """Writes report.html of the run as it stands, and who decided what of it; gives its size in bytes."""
-    page = render(replace(run_report(folder, document), decided=decided)).encode("utf-8", "replace")
+def write_run_report(folder: RunFolder, document: RunDocument, reviewed: Reviewed | None = None) -> int:
+    """Writes report.html of the run as it stands, with what a ledger knows of it; gives its size in bytes."""
+    page = render(run_report(folder, document, reviewed)).encode("utf-8", "replace")
     folder.put("report.html", page)
     return len(page)
 
 
-def run_report(folder: RunFolder, document: RunDocument) -> RunReport:
+def run_report(folder: RunFolder, document: RunDocument, reviewed: Reviewed | None = None) -> RunReport:
     """What the report of the run shows; images are opened for its pictures. Raises RunError where a part is damaged."""
     run = OpenRun(folder)
-    point = run.operating_point
-    found = _gather(run, point)
+    point, calibration = run.operating_point, calibration_of(run)
+    found = _gather(run, point, ScoreCount(calibration) if calibration is not None else None)
     names = sorted(found.bands)
     counts = document.images
+    reviewed = reviewed if reviewed is not None else not_reviewed()
+    costs = counted(run, calibration, found.scores, counts.done + counts.empty) if (
+        calibration is not None and found.scores is not None) else None
     return RunReport(
         title=f"{document.spec.model} over {document.spec.input.rstrip('/').rsplit('/', 1)[-1]}", run_id=document.id,
         state=document.state.value, input=document.spec.input, model=_model_facts(document.spec),
@@ -94,7 +99,9 @@ def run_report(folder: RunFolder, document: RunDocument) -> RunReport:
         examples=_examples(found, point, names), failures=tuple(found.failures), started_at=document.started_at,
         finished_at=document.finished_at,
         machine={"workers": str(document.workers), "threads of each": str(document.threads)},
-        versions=document.versions)
+        versions=document.versions, decided=reviewed.decided, missed=reviewed.missed,
+        cost=costs.cost(reviewed.pace, reviewed.reading) if costs is not None else None,
+        cost_wording=costs.wording if costs is not None else "", in_force=costs.in_force if costs is not None else None)
 
 
 def _model_facts(spec: RunSpec) -> ModelFacts:
@@ -108,11 +115,13 @@ def _model_facts(spec: RunSpec) -> ModelFacts:
                       trained_on=card.trained_on, not_for=card.not_for)
 
 
-def _gather(run: OpenRun, point: OperatingPoint | None) -> _Gathered:
-    found = _Gathered()
+def _gather(run: OpenRun, point: OperatingPoint | None, scores: ScoreCount | None) -> _Gathered:
+    found = _Gathered(scores=scores)
     place = 0
     for images, candidates in run.parts(point):
         _count(candidates, found)
+        if scores is not None:
+            scores.add(candidates)
         if len(found.failures) < MOST_FAILURES:
             found.failures += _failures(images)[: MOST_FAILURES - len(found.failures)]
         for image, own in _by_image(images, candidates):
@@ -226,7 +235,7 @@ def _mark(row: Mapping[str, Any], names: list[str]) -> Mark:
     return Mark(box=box, rings=rings, colour=colour, line=BAND_LINES[band])
 
 
-def refresh(folder: RunFolder, before: RunDocument, decided: tuple[DecidedBy, ...] = ()) -> tuple[RunDocument, int]:
+def refresh(folder: RunFolder, before: RunDocument, reviewed: Reviewed | None = None) -> tuple[RunDocument, int]:
     """Writes run.json and the report anew, with the counts by the operating point that is in force now; the former, and the
     latter's size in bytes.
 
@@ -237,4 +246,4 @@ def refresh(folder: RunFolder, before: RunDocument, decided: tuple[DecidedBy, ..
         folder.put_json("run.json", document.model_dump(mode="json"))
     else:
         document = as_it_stands(folder, before)
-    return document, write_run_report(folder, document, decided)
+    return document, write_run_report(folder, document, reviewed)

@@ -15,6 +15,8 @@ import pytest
 from segsvc import report_charts as charts
 from segsvc.errors import ConfigError
 from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
+from segsvc.quality.cost import Reading, cost, expected
+from segsvc.quality.missed import Audited, bound_missed
 from segsvc.report import (
     MOST_EXAMPLES,
     MOST_PICTURE_BYTES,
@@ -35,6 +37,7 @@ from segsvc.report import (
     write_report,
 )
 from segsvc.types import Band, Box, ExtractionCounts
+from tests.calibrated import PACE, RECALLS, point, proof
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}]]>&amp;\u202e\n"
 THRESHOLDS = ClassThresholds(flag_at=0.25, accept_at=0.75)
@@ -66,6 +69,13 @@ def made_view() -> RunReport:
         failures=tuple(Failure(f"file:///{number}.jpg", "corrupt", "damaged") for number in range(13)),
         started_at=datetime(2026, 1, 5, 14, 3, 22, tzinfo=UTC), finished_at=datetime(2026, 1, 5, 14, 7, 32, tzinfo=UTC),
         machine={"cores": "2"}, versions={"segsvc": "0.1.0"})
+
+
+def costly_view() -> RunReport:
+    calibration = point(nucleus=proof(RECALLS, beyond={0.98: 30, 0.99: None}))
+    found = cost(calibration, expected(1000), images=1000, pace=PACE, reading=Reading())
+    missed = bound_missed([Audited("crack", 100, 10, 1, 8, 0), Audited("nucleus", 5000, 50, 0, 50, 0)], confidence=0.95)
+    return replace(made_view(), cost=found, cost_wording="guaranteed as calibrated", in_force=0.95, missed=missed)
 
 
 def hostile_view() -> RunReport:
@@ -114,9 +124,10 @@ class Page(HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-VIEWS = pytest.mark.parametrize("view", [made_view(), hostile_view(), replace(
+VIEWS = pytest.mark.parametrize("view", [made_view(), costly_view(), hostile_view(), replace(
     made_view(), classes=(), examples=(), failures=(), stages=(), images=ImageCounts(0, 0, 0, 0, 0), wall_s=0.0,
-    wording="", skipped={}, started_at=None, finished_at=None, machine={}, versions={})], ids=["full", "hostile", "bare"])
+    wording="", skipped={}, started_at=None, finished_at=None, machine={}, versions={})],
+                                ids=["full", "costly", "hostile", "bare"])
 
 
 @VIEWS
@@ -272,3 +283,26 @@ def test_the_bar_of_bands_shows_even_one_candidate_among_a_million() -> None:
 def test_more_images_than_were_listed_cannot_have_ended() -> None:
     with pytest.raises(ValueError, match="at most 1 images"):
         ImageCounts(listed=1, done=1, empty=1, failed=0, quarantined=0)
+
+
+def test_what_a_recall_costs_is_drawn_and_said_and_what_is_not_shown_stands_beyond() -> None:
+    view = costly_view()
+    text = Page(render(view)).text()
+    assert "At recall 0.95 you will review 500 candidates of 1,000 images, 15 minutes; to promise 0.98 label 60" in text
+    assert "1.8 s a decision (median 1.5), by the latest 40 in this run" in text
+    assert view.cost is not None
+    chart = charts.cost_chart(view.cost, 0.95)
+    assert [dot.x for dot in chart.dots] == sorted(dot.x for dot in chart.dots)
+    assert [dot.y for dot in chart.dots] == sorted((dot.y for dot in chart.dots), reverse=True)  # more is higher
+    assert chart.cut == chart.dots[-1].x == chart.beyond_from
+    assert [dot.label for dot in chart.beyond] == ["+60", "never"]
+    inside = charts.COST_WIDTH - charts.COST_RIGHT
+    assert all(charts.COST_LEFT <= dot.x <= inside and dot.y >= charts.COST_TOP for dot in (*chart.dots, *chart.beyond))
+    lone = replace(view.cost, rows=view.cost.rows[:1], beyond=())
+    assert charts.cost_chart(lone, None).dots[0].x == charts.COST_LEFT
+
+
+def test_what_rules_missed_is_told_with_what_was_read() -> None:
+    text = re.sub(r"\s+", " ", Page(render(costly_view())).text())
+    assert "crack 100 10 9 1" in text  # rejected, in the sample, read, objects
+    assert "All classes 5,100 60 59 1" in text

@@ -24,6 +24,7 @@ from segsvc.models.checkpoint import write_whole
 from segsvc.models.library import PACKAGED, Model, read_model
 from segsvc.models.runtime import Predictor
 from segsvc.operating_point import Basis, OperatingPoint, Promise
+from segsvc.quality.cost import ASSUMED, Pace
 from segsvc.quality.profile import Profile, Stored, profile_of
 from segsvc.readahead import in_order
 from segsvc.readers import ReadLimits
@@ -128,11 +129,12 @@ def _refuse_learnt(model: Model, images: Sequence[LabelledImage]) -> None:
                           "better than on fresh ones. Take others, or a split that training left out.")
 
 
-def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
+def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int, pace: Pace = ASSUMED,
               progress: Callable[[Progress], None] = lambda progress: None) -> Calibrated:
     """Asks the model about each image, chooses thresholds, and writes the operating point and its report.
 
-    Raises RunError where the recall cannot be shown, or a precision that was demanded: nothing is written then.
+    pace: of the people who will review, for the report. Raises RunError where the recall cannot be shown, or a precision
+    that was demanded: nothing is written then.
     """
     seen, failed = _seen(asked, runtime, threads=threads, progress=progress)
     if len(seen) < _FEWEST_SEEN:
@@ -152,7 +154,7 @@ def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int,
     point = _point(asked, choice, promise, runtime, _profile(asked, seen))
     model = _write(asked.model, point)
     notes = [*asked.notes, *_notes(asked, choice, failed, unit)]
-    return Calibrated(model, point, promise, tuple(notes), tuple(failed), write_report(model))
+    return Calibrated(model, point, promise, tuple(notes), tuple(failed), write_report(model, pace))
 
 
 def _seen(asked: CalibrationRequest, runtime: Runtime, *, threads: int,

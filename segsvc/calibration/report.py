@@ -9,17 +9,21 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from segsvc import report_charts
 from segsvc.errors import ConfigError
 from segsvc.evaluation import charts
 from segsvc.evaluation.report import page_style
 from segsvc.models.library import Model
 from segsvc.operating_point import ClassThresholds, OperatingPoint, Promise, Proof, RecallAt
+from segsvc.quality.cost import ASSUMED, Pace, Reading, cost, expected, says, time_of
+from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.types import Bound
 
 REPORT = "report.html"
 _HOW = {Bound.BINOMIAL: "exactly, by the binomial distribution,", Bound.BETTING: "by bets on the mean a unit"}
 _MOST_NAMED = 10
+_IMAGES = 1000  # that costs are told of
 _SECTION = re.compile(r'<section id="promise".*?<!-- /promise -->\n?', re.DOTALL)
 _LINK = '<li><a href="#promise">Promise</a></li>\n'
 _FIRST_SECTION, _FIRST_LINK = '<section id="summary"', '<li><a href="#summary">'
@@ -37,27 +41,28 @@ class ClassShown:
     rows: tuple[tuple[RecallAt, float], ...]
 
 
-def write_report(model: Model) -> str:
+def write_report(model: Model, pace: Pace = ASSUMED) -> str:
     """Writes the section of a calibrated model into its report.html, which is made where there is none; where that is.
 
-    Raises ConfigError where that cannot be written, ValueError where the model has no calibration.
+    pace: of the people who will review. Raises ConfigError where the report cannot be written, ValueError where the model
+    has no calibration.
     """
     folder, report = store_of(model.place).folder(model.place), f"{model.place}/{REPORT}"
     try:
         page = (folder.read(REPORT) or b"").decode("utf-8", "replace")
-        folder.put(REPORT, with_promise(page, model).encode("utf-8", "replace"))
+        folder.put(REPORT, with_promise(page, model, pace).encode("utf-8", "replace"))
     except OSError as error:
         raise ConfigError(f"model {model.name}: expected a place that can be written for its report, got {report}: "
                           f"{error.strerror or error}") from error
     return report
 
 
-def with_promise(page: str, model: Model) -> str:
+def with_promise(page: str, model: Model, pace: Pace) -> str:
     """A page of figures with the model's promise before them, in place of the one that it had; without a page, one of it."""
     point = model.operating_point
     if point is None or point.promise is None:
         raise ValueError(f"expected a calibrated model, got {model.name}, which has no promise")
-    section = render_promise(point, point.promise, model.card.class_names)
+    section = render_promise(point, point.promise, model.card.class_names, pace)
     if _FIRST_SECTION not in page:
         style, digest = page_style()
         return _environment().get_template("calibration.html").render(name=model.name, section=section, style=style,
@@ -67,10 +72,15 @@ def with_promise(page: str, model: Model) -> str:
     return page.replace(_FIRST_SECTION, section + "\n" + _FIRST_SECTION, 1)
 
 
-def render_promise(point: OperatingPoint, promise: Promise, classes: Sequence[str]) -> str:
+def render_promise(point: OperatingPoint, promise: Promise, classes: Sequence[str], pace: Pace) -> str:
     """The section as HTML. classes: those of the model."""
+    review = settings().review
+    costs = cost(point, expected(_IMAGES), images=_IMAGES, pace=pace, reading=Reading(review.readers, review.audit_share))
+    told = says(costs, promise.recall)
     return _environment().get_template("promise.html").render(
-        point=point, promise=promise, sentence=sentence(point, promise, classes), c=charts, notes=(),
+        point=point, promise=promise, sentence=sentence(point, promise, classes), c=charts, notes=(), cost=costs,
+        cost_says=f"{told[:1].upper()}{told[1:]}.", chart=report_charts.cost_chart(costs, promise.recall), k=report_charts,
+        time_of=time_of,
         classes=[_shown(name, proof, point, promise) for name, proof in point.proofs.items()])
 
 

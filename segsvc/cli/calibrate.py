@@ -43,6 +43,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
     from segsvc.calibration.choosing import Targets
     from segsvc.calibration.report import sentence
     from segsvc.converting import ready_runtime
+    from segsvc.ledger.pace import pace_at
 
     targets = Targets(recall, PRECISION if precision is None else precision, confidence)
     asked = request(find_model(model_name), place, split=split, classes=classes, targets=targets,
@@ -53,7 +54,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
     display = ProgressDisplay()
     try:
         done = calibrate(asked, ready_runtime(asked.model, choice, say), threads=threads or available_cores(),
-                         progress=display)
+                         pace=pace_at(settings().ledger, say, model_digest=asked.model.digest), progress=display)
     except KeyboardInterrupt as error:
         raise Interrupted("Nothing was written.") from error
     finally:

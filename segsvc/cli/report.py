@@ -7,11 +7,12 @@ from pydantic import ValidationError
 
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
+from segsvc.cli.progress import say
 from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
-from segsvc.ledger.deciders import decided_by
 from segsvc.ledger.opening import open_ledger, there_is_one
-from segsvc.ledger.records import DecidedBy
+from segsvc.ledger.pace import pace_at
+from segsvc.ledger.reviewed import Reviewed, reviewed
 from segsvc.ledger.runs import all_runs
 from segsvc.metrics_document import MetricsDocument
 from segsvc.models.library import Model, find_model
@@ -29,7 +30,7 @@ _REPORT, _METRICS = "report.html", "metrics.json"
 def command(out: str, place: str, as_json: bool) -> int:
     """Write report.html of the run in OUT anew, or of a model: its figures, and what its calibration promises."""
     folder = RunFolder(store_of(out).folder(out))
-    report, size_bytes = _of_run(folder, out, place) if folder.read_json("spec.json") is not None else _of_model(out)
+    report, size_bytes = _of_run(folder, out, place) if folder.read_json("spec.json") is not None else _of_model(out, place)
     if as_json:
         click.echo(ReportDocument(report=printable_path(report), size_bytes=size_bytes).model_dump_json(indent=2))
     else:
@@ -45,21 +46,21 @@ def _of_run(folder: RunFolder, place: str, ledger: str) -> tuple[str, int]:
         raise ConfigError(f"OUT: expected a run that was begun, got {place!r} without a run.json of this version. "
                           "Run the same `segsvc run` again.")
     try:
-        _, size_bytes = refresh(folder, before, _decided(ledger, before.id))
+        _, size_bytes = refresh(folder, before, _reviewed(ledger, before.id))
     except OSError as error:
         raise ConfigError(f"OUT: expected a folder that can be written, got {place!r}: {error.strerror}") from error
     return f"{place.rstrip('/')}/report.html", size_bytes
 
 
-def _decided(place: str, run_id: str) -> tuple[DecidedBy, ...]:
-    """Who decided what in the run; nothing where no ledger holds it."""
+def _reviewed(place: str, run_id: str) -> Reviewed | None:
+    """What the ledger knows of the run; None where no ledger holds it."""
     if not there_is_one(place):
-        return ()
+        return None
     with open_ledger(place) as ledger:
-        return decided_by(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else ()
+        return reviewed(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else None
 
 
-def _of_model(place: str) -> tuple[str, int]:
+def _of_model(place: str, ledger: str) -> tuple[str, int]:
     try:
         model = find_model(place)
     except (UnknownName, ConfigError) as error:
@@ -76,7 +77,7 @@ def _of_model(place: str) -> tuple[str, int]:
     if promises:
         from segsvc.calibration.report import write_report  # loads what draws
 
-        write_report(model)
+        write_report(model, pace_at(ledger, say, model_digest=model.digest))
     return f"{model.place}/{_REPORT}", len(folder.read(_REPORT) or b"")
 
 

@@ -12,6 +12,7 @@ from segsvc.asking import Asked, Place, look_up, request_of
 from segsvc.card import describe
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.cli.bands import band_flags
+from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, duration, say
 from segsvc.documents import DryRunDocument, RunDocument
@@ -37,12 +38,13 @@ from segsvc.types import Runtime
 @click.option("--shard-size", type=click.IntRange(1), default=DEFAULT_SHARD_SIZE, show_default=True,
               help="Images that are published together.")
 @click.option("--retry-failed", is_flag=True, help="Take up failed images of an earlier run again.")
-@click.option("--dry-run", is_flag=True, help="Images, bytes and an estimate of time; no work.")
+@click.option("--dry-run", is_flag=True, help="Images, bytes, time of the machine and of people; no work.")
+@ledger_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: what run.json holds.")
 def command(source: str, model_name: str, out: str, executor: str, workers: int | None, threads: int | None,
             runtime: str | None, recall: float | None, precision: float | None, flag_at: float | None,
             accept_at: float | None, limit: int | None, shard_size: int, retry_failed: bool, dry_run: bool,
-            as_json: bool) -> int:
+            place: str, as_json: bool) -> int:
     """Run MODEL over INPUT (a file, folder, glob or manifest) and publish candidates in OUT.
 
     The same command on the same OUT resumes it; finished shards are not done again.
@@ -51,7 +53,7 @@ def command(source: str, model_name: str, out: str, executor: str, workers: int 
                    accept_at=accept_at, limit=limit, shard_size=shard_size, workers=workers, threads=threads,
                    runtime=RuntimeChoice(runtime) if runtime is not None else None, retry_failed=retry_failed)
     if dry_run:
-        return _show_estimate(_estimate(asked), as_json=as_json)
+        return _show_estimate(_estimate(asked, place), as_json=as_json)
     if executor == ExecutorName.RAY.value:
         from jobs.place import connected
 
@@ -67,13 +69,18 @@ def _asked(**flags: Any) -> Asked:
         raise ConfigError(describe(error)) from error
 
 
-def _estimate(asked: Asked) -> DryRunDocument:
-    from segsvc.estimate import estimate
+def _estimate(asked: Asked, ledger: str) -> DryRunDocument:
+    from segsvc.estimate import estimate, estimate_review
+    from segsvc.ledger.pace import pace_at
 
     looked = look_up(asked, say)
     workers, threads = Place().spread(asked.workers, asked.threads, Runtime.TORCH_CPU)
-    return estimate(looked.source, looked.model, runtime=lambda: Place().runtime(looked.model, looked.choice, say),
+    found = estimate(looked.source, looked.model, runtime=lambda: Place().runtime(looked.model, looked.choice, say),
                     limit=asked.limit, out_uri=asked.out, threads=workers * threads)
+    if looked.point is None or looked.point.promise is None:
+        return found
+    pace = pace_at(ledger, say, model_digest=looked.model.digest)
+    return found.model_copy(update={"review": estimate_review(looked.point, found.images, pace)})
 
 
 def inline(desk: Desk, spec: WorkerSpec, workers: int) -> Executor:
@@ -142,4 +149,6 @@ def _show_estimate(document: DryRunDocument, *, as_json: bool) -> int:
     click.echo(f"bytes       {document.size_bytes:,}")
     took = duration(document.seconds_estimated) if document.seconds_estimated is not None else "unknown"
     click.echo(f"time        about {took} ({document.estimated_from})")
+    if document.review is not None:
+        click.echo(f"people      {document.review.says}")
     return Exit.DONE

@@ -40,6 +40,14 @@ class Pace:
         """As it was measured, on one decision at least."""
         return cls(basis, len(seconds), median(seconds), fmean(seconds))
 
+    @property
+    def says(self) -> str:
+        """In words."""
+        if self.basis is PaceBasis.ASSUMED:
+            return f"{self.mean_s:.1f} s a decision: assumed, as too few were measured"
+        whose = {PaceBasis.RUN: "in this run", PaceBasis.MODEL: "in runs of this model"}.get(self.basis, "in other runs")
+        return f"{self.mean_s:.1f} s a decision (median {self.median_s:.1f}), by the latest {self.decisions:,} {whose}"
+
 
 ASSUMED = Pace(PaceBasis.ASSUMED, 0, 2.0, 2.0)  # a candidate that is looked at and answered by a key
 

@@ -53,14 +53,14 @@ class Missed:
     all_classes: MissedBound | None
 
     @property
-    def at_most(self) -> int:
-        """Of all classes together."""
-        return self.all_classes.at_most if self.all_classes is not None else sum(each.at_most for each in self.classes)
+    def rows(self) -> tuple[MissedBound, ...]:
+        """The classes, and below them all of them together where there are several."""
+        return self.classes if self.all_classes is None else (*self.classes, self.all_classes)
 
     @property
     def whole(self) -> MissedBound | None:
         """What is said of all classes together; None where nothing was rejected."""
-        return self.all_classes if self.all_classes is not None else next(iter(self.classes), None)
+        return self.rows[-1] if self.rows else None
 
 
 def bound_missed(audited: Sequence[Audited], *, confidence: float) -> Missed:

@@ -107,6 +107,16 @@ def test_a_recall_that_the_data_show_becomes_the_models_promise(segsvc: Program,
     assert point["profile"]["images"] == IMAGES
     report = (own / "report.html").read_text("utf-8")
     assert 'id="promise"' in report and "at least 90 % are flagged" in report
+    assert "At recall 0.9 you will review " in report
+    assert f"; to promise {proof['beyond'][0]['recall']:g} label " in report
+    before = segsvc("run", dots / "images", "--model", "./own", "--out", "none", "--limit", "50", "--dry-run", "--json")
+    estimate = checked(before.stdout, "dry_run")["review"]
+    accepted = sum(row["accepted_per_1000_images"] for row in proof["precisions"] if row["precision"] == 0.95)
+    assert estimate["candidates"] == pytest.approx(50 / 1000 * (cost - accepted), abs=0.1)
+    assert (estimate["recall"], estimate["seconds_from"]) == (0.9, "assumed")
+    assert estimate["says"].startswith("at recall 0.9 you will review ")
+    by_hand = segsvc("run", dots / "images", "--model", "./own", "--out", "none", "--flag-at", "0.5", "--dry-run")
+    assert (by_hand.code, "people" in by_hand.stdout) == (0, False)
     shown = segsvc("models", "show", "./own")
     assert "calibrated on openvino" in shown.stdout
     (own / "report.html").unlink()

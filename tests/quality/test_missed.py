@@ -75,11 +75,12 @@ def test_classes_share_what_may_go_wrong_with_what_is_said_of_all_together() -> 
     assert [each.at_most for each in missed.classes] == [most_members(0, 90, 900, delta=0.02),
                                                          most_members(1, 10, 100, delta=0.02)]
     assert missed.all_classes is not None
-    assert missed.at_most == missed.all_classes.at_most == most_members(1, 100, 1000, delta=0.02)
-    alone = bound_missed([cell], confidence=0.95)
-    assert (alone.all_classes, alone.at_most) == (None, most_members(0, 90, 900, delta=0.05))
+    assert missed.whole == missed.all_classes
+    assert missed.all_classes.at_most == most_members(1, 100, 1000, delta=0.02)
+    [alone] = bound_missed([cell], confidence=0.95).rows
+    assert alone.at_most == most_members(0, 90, 900, delta=0.05)
 
 
 def test_where_nothing_was_rejected_nothing_is_said() -> None:
     missed = bound_missed([], confidence=0.95)
-    assert (missed.classes, missed.whole, missed.at_most) == ((), None, 0)
+    assert (missed.rows, missed.whole) == ((), None)
