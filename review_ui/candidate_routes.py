@@ -12,8 +12,8 @@ from review_ui.schemas import MOST_LISTED, ClassName, DecisionAnswer, DecisionBo
 from review_ui.service import Parts, Service, Who
 from segsvc.imaging import masks
 from segsvc.ledger import candidates, decisions
-from segsvc.ledger.records import Item, NewDecision, Reader
-from segsvc.types import Band
+from segsvc.ledger.records import NewDecision, Reader
+from segsvc.types import Band, Box
 
 router = APIRouter(prefix="/v1", tags=["candidates"], responses=problems(ProblemType.SIGN_IN))
 CandidateId = Annotated[str, Path(max_length=64)]
@@ -67,18 +67,18 @@ def _new_decision(service: Service, reader: Reader, candidate_id: str, body: Dec
     except ValueError as error:
         raise Problem(ProblemType.INVALID, f"box: {error}") from error
     if new.mask_rle is not None:
-        _check_mask(new, candidates.find(service.ledger, reader, candidate_id, run_id=run_id))
+        item = candidates.find(service.ledger, reader, candidate_id, run_id=run_id)
+        check_mask(new.box or item.box, new.mask_rle, width_px=item.width_px, height_px=item.height_px)
     return new
 
 
-def _check_mask(new: NewDecision, item: Item) -> None:
-    """Raises Problem(INVALID) where a corrected mask is none within its box and the image, or has no px."""
-    box, rle = new.box or item.box, (new.mask_rle or "").encode("utf-8")
-    if box.x1 > item.width_px or box.y1 > item.height_px or not 0 < box.area_px <= MOST_MASK_PX:
-        raise Problem(ProblemType.INVALID, f"box: expected 1 to {MOST_MASK_PX} px within the image, {item.width_px} x "
-                                           f"{item.height_px} px, got {box.x0}, {box.y0} to {box.x1}, {box.y1}")
+def check_mask(box: Box, mask_rle: str, *, width_px: int, height_px: int) -> None:
+    """Raises Problem(INVALID) where a mask that a person drew is none within its box and the image, or has no px."""
+    if box.x1 > width_px or box.y1 > height_px or not 0 < box.area_px <= MOST_MASK_PX:
+        raise Problem(ProblemType.INVALID, f"box: expected 1 to {MOST_MASK_PX} px within the image, {width_px} x "
+                                           f"{height_px} px, got {box.x0}, {box.y0} to {box.x1}, {box.y1}")
     try:
-        area_px = masks.area_px(rle, height_px=box.height_px, width_px=box.width_px)
+        area_px = masks.area_px(mask_rle.encode("utf-8"), height_px=box.height_px, width_px=box.width_px)
     except ValueError as error:
         raise Problem(ProblemType.INVALID, f"mask_rle: {error}") from error
     if area_px == 0:

@@ -130,14 +130,16 @@ class ItemAnswer(Answer):
     def of(cls, item: records.Item) -> ItemAnswer:
         fields = {name: getattr(item, name) for name in records.Item.__dataclass_fields__}
         fields["decisions"] = [DecisionAnswer.model_validate(each) for each in item.decisions]
-        return cls(**fields, image_name=unquote(item.image_uri.rstrip("/").rsplit("/", 1)[-1]), outline=_outline(item))
+        return cls(**fields, image_name=unquote(item.image_uri.rstrip("/").rsplit("/", 1)[-1]),
+                   outline=outline_of(item.mask_rle, item.box))
 
 
-def _outline(item: records.Item) -> list[list[tuple[int, int]]]:
-    if item.mask_rle is None or item.box.area_px > MOST_OUTLINED_PX:
+def outline_of(mask_rle: str | None, box: Box) -> list[list[tuple[int, int]]]:
+    """The rings of a mask within its box, to be filled even-odd; none without a mask, or with one that is none."""
+    if mask_rle is None or box.area_px > MOST_OUTLINED_PX:
         return []
     try:
-        polygons = masks.polygons(item.mask_rle.encode("utf-8"), item.box, max_vertices=MOST_VERTICES)
+        polygons = masks.polygons(mask_rle.encode("utf-8"), box, max_vertices=MOST_VERTICES)
     except ValueError:  # parts that others wrote may hold anything: one such candidate does not stop the review
         return []
     return [[(x, y) for x, y in ring.tolist()] for polygon in polygons for ring in (polygon.outer, *polygon.holes)]
