@@ -27,7 +27,7 @@ class Verdict(StrEnum):
     """Which candidates are exported."""
 
     ACCEPTED = "accepted"  # accepted by a person, or by rule where no person decided otherwise
-    ALL = "all"  # every stored candidate, as the model found it
+    ALL = "all"  # every stored candidate; with the mask and text that a person gave, else as the model found it
 
 
 DECIDED = ("verdict", "decided_by", "decided_at")  # columns of tables, where a ledger holds the run
@@ -45,10 +45,11 @@ def export_run(run: OpenRun, writer: Writer, *, to: Path, verdict: Verdict, as_o
     def parts() -> Iterator[ExportPart]:
         for images, candidates in run.parts(point):
             said = decided(candidates["candidate_id"].to_pylist()) if decided is not None else {}
-            kept = candidates if verdict is Verdict.ALL else _accepted(candidates, said)
+            kept = _corrected(candidates if verdict is Verdict.ALL else _accepted(candidates, said), said)
             yield ExportPart(images, _with_decided(kept, said) if decided is not None else kept)
 
-    return writer.encode(Export(_classes(run), parts, _open_image, DECIDED if decided is not None else ()), to)
+    return writer.encode(
+        Export(_classes(run), parts, run.image_parts, _open_image, DECIDED if decided is not None else ()), to)
 
 
 def _with_decided(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.Table:
@@ -63,8 +64,7 @@ def _with_decided(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) ->
 
 
 def _accepted(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.Table:
-    """Those that a person accepted, with the mask and text that person gave; and those that a rule did, unless a person
-    rejected them."""
+    """Those that a person accepted, and those that a rule did, unless a person rejected them."""
     by_rule = pc.equal(candidates["band"], Band.ACCEPTED.value)
     if not said:
         return candidates.filter(by_rule)
@@ -72,13 +72,17 @@ def _accepted(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.
     yes = (LedgerVerdict.ACCEPTED, LedgerVerdict.EDITED)
     keep = [said[each].verdict in yes if each in said else rule
             for each, rule in zip(ids, by_rule.to_pylist(), strict=True)]
-    kept = candidates.filter(pa.array(keep))
-    edited = {each for each in kept["candidate_id"].to_pylist()
-              if each in said and said[each].verdict is LedgerVerdict.EDITED}
-    if not edited:
-        return kept
-    rows = [_edited(row, said[row["candidate_id"]]) if row["candidate_id"] in edited else row for row in kept.to_pylist()]
-    return pa.Table.from_pylist(rows, schema=kept.schema)
+    return candidates.filter(pa.array(keep))
+
+
+def _corrected(candidates: pa.Table, said: Mapping[str, EffectiveVerdict]) -> pa.Table:
+    """With the mask and text that a person gave, where one did."""
+    edited = {each for each, of_person in said.items() if of_person.verdict is LedgerVerdict.EDITED}
+    if not edited.intersection(candidates["candidate_id"].to_pylist()):
+        return candidates
+    rows = [_edited(row, said[row["candidate_id"]]) if row["candidate_id"] in edited else row
+            for row in candidates.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=candidates.schema)
 
 
 def _edited(row: dict[str, Any], said: EffectiveVerdict) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class OpenRun:
 
     def images(self) -> pa.Table:
         """All images of the run that are published, in the plan's order."""
-        return _concat((part for part, _ in self.parts()), IMAGES_SCHEMA)
+        return _concat(self.image_parts(), IMAGES_SCHEMA)
 
     def candidates(self) -> pa.Table:
         """All stored candidates with `probability` and `band`, in the order of image, frame, class and box."""
@@ -90,6 +90,10 @@ class OpenRun:
             return self._folder.part("images", number), with_bands(self._folder.part("candidates", number), given)
 
         return in_order(both, self._folder.numbers("images"), at_once=self._folder.in_flight)
+
+    def image_parts(self) -> Iterator[pa.Table]:
+        """The images of shard after shard; their candidates are not read."""
+        return in_order(partial(self._folder.part, "images"), self._folder.numbers("images"), at_once=self._folder.in_flight)
 
     def timings(self) -> dict[str, float]:
         """Seconds per stage, over all published images."""

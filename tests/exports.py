@@ -143,7 +143,10 @@ def export_of(images: Sequence[MadeImage], *, classes: Sequence[str], n_parts: i
     def parts_again() -> Iterator[ExportPart]:
         return iter(made)
 
-    return Export(classes=tuple(classes), parts=parts_again, open_image=open_image)
+    def images_again() -> Iterator[pa.Table]:
+        return (part.images for part in made)
+
+    return Export(classes=tuple(classes), parts=parts_again, images=images_again, open_image=open_image)
 
 
 def _part(images: Sequence[MadeImage]) -> ExportPart:

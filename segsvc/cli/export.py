@@ -29,7 +29,8 @@ from segsvc.views import OpenRun
 @click.option("--format", "format_name", required=True, help="coco, png, geojson, cutout, csv or parquet.")
 @click.option("--to", required=True, help="The file or folder that is written.")
 @click.option("--verdict", type=click.Choice([each.value for each in Verdict]), default=Verdict.ACCEPTED.value,
-              show_default=True, help="accepted: by a person, or by rule where nobody decided otherwise; all: every one.")
+              show_default=True, help="accepted: by a person, or by rule where nobody decided otherwise; all: every one. "
+                                      "Both with masks and texts as people corrected them.")
 @click.option("--as-of", help="Bands and decisions as they were at that time (ISO 8601; UTC where no zone is given).")
 @ledger_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

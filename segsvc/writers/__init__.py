@@ -35,12 +35,14 @@ class ExportPart:
 class Export:
     """What a writer is given: parts as a stream (may be iterated again), the classes, and a way to the pixels.
 
+    `images()` streams the images of all parts, part by part, without looking at candidates.
     `open_image(image_uri, image_version)` gives the `Source` of that very version, or raises ImageError. decided: the
     columns of text, which tables show, that say what people decided; empty where no ledger holds the run.
     """
 
     classes: tuple[str, ...]
     parts: Callable[[], Iterator[ExportPart]]
+    images: Callable[[], Iterator[pa.Table]]
     open_image: Callable[[str, str], Source]
     decided: tuple[str, ...] = ()
 

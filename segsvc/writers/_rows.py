@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,22 +77,27 @@ def read_images(export: Export) -> Iterator[ImageRow]:
 def _of_part(part: ExportPart) -> Iterator[ImageRow]:
     rows = _candidates(part.candidates)
     ahead = next(rows, None)
-    for image in _batched(part.images):
-        if image["status"] not in _READ:
-            continue
+    for image in images_alone(part.images):
         found: dict[int, list[CandidateRow]] = {}
-        while ahead is not None and ahead[0] == image["image_id"]:
-            if ahead[1].frame >= image["frames"]:
-                raise ValueError(f"expected candidates in the {image['frames']} frames of image {image['image_id']}, "
-                                 f"got frame {ahead[1].frame}")
+        while ahead is not None and ahead[0] == image.image_id:
+            if ahead[1].frame >= image.frames:
+                raise ValueError(f"expected candidates in the {image.frames} frames of image {image.image_id}, got frame "
+                                 f"{ahead[1].frame}")
             found.setdefault(ahead[1].frame, []).append(ahead[1])
             ahead = next(rows, None)
-        yield ImageRow(image_id=image["image_id"], image_uri=image["image_uri"], image_version=image["image_version"],
-                       width_px=image["width_px"], height_px=image["height_px"], frames=image["frames"],
-                       meta=_meta(image), candidates=found)
+        yield replace(image, candidates=found)
     if ahead is not None:
         raise ValueError("expected candidates in the order of their part's readable images, got candidate "
                          f"{ahead[1].candidate_id} of image {ahead[0]} out of order")
+
+
+def images_alone(images: pa.Table) -> Iterator[ImageRow]:
+    """The images of a part that were read, in order, without their candidates."""
+    for image in _batched(images):
+        if image["status"] in _READ:
+            yield ImageRow(image_id=image["image_id"], image_uri=image["image_uri"], image_version=image["image_version"],
+                           width_px=image["width_px"], height_px=image["height_px"], frames=image["frames"],
+                           meta=_meta(image))
 
 
 def _meta(image: Mapping[str, Any]) -> dict[str, str]:
@@ -135,9 +140,9 @@ def meta_columns(export: Export, taken: Iterable[str]) -> dict[str, str]:
     A key has its own name, and `meta.` before it where a column of that name is `taken`.
     """
     used, columns = set(taken), {}
-    for part in export.parts():
-        keys = [GROUP] if part.images.column(GROUP).null_count < part.images.num_rows else []
-        keys += [key for meta in part.images.column("meta").to_pylist() for key, _ in meta]
+    for images in export.images():
+        keys = [GROUP] if images.column(GROUP).null_count < images.num_rows else []
+        keys += [key for meta in images.column("meta").to_pylist() for key, _ in meta]
         for key in keys:
             if key not in columns:
                 name = key

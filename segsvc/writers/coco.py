@@ -11,7 +11,7 @@ candidate stands beside as further keys.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import unquote_to_bytes
@@ -20,7 +20,7 @@ from segsvc.errors import ConfigError
 from segsvc.imaging import masks
 from segsvc.types import Box
 from segsvc.writers import Export, ExportCount
-from segsvc.writers._rows import CandidateRow, ImageRow, class_number, kept_table, read_images
+from segsvc.writers._rows import CandidateRow, ImageRow, class_number, images_alone, kept_table, read_images
 from segsvc.writers.paths import file_target, reading, replacing
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class CocoWriter:
                        "mask_rle"})
 
     def encode(self, export: Export, to: Path) -> ExportCount:
-        """Writes images that were read and their candidates, image by image; the parts are gone through three times.
+        """Writes images that were read, and then their candidates, image by image.
 
         Raises ConfigError for a place that cannot be written, ValueError for a class that the export does not name.
         """
@@ -52,7 +52,7 @@ class CocoWriter:
         with replacing(target) as file:
             file.write(_HEAD)
             listed = _Items(file)
-            for image, number, frame in _frames(export):
+            for image, number, frame in _frames(each for part in export.images() for each in images_alone(part)):
                 listed.add(_image(image, number, frame, folder))
                 images += frame == 0
             file.write(b'],"annotations":[')
@@ -100,10 +100,10 @@ class _Items:
         self._before = b",\n"
 
 
-def _frames(export: Export) -> Iterator[tuple[ImageRow, int, int]]:
-    """Each frame of each image that was read, with its number in the file, from 1."""
+def _frames(images: Iterable[ImageRow]) -> Iterator[tuple[ImageRow, int, int]]:
+    """Each frame of these images, with its number in the file, from 1."""
     number = 0
-    for image in read_images(export):
+    for image in images:
         for frame in range(image.frames):
             number += 1
             yield image, number, frame
@@ -112,8 +112,8 @@ def _frames(export: Export) -> Iterator[tuple[ImageRow, int, int]]:
 def _common_folder(export: Export) -> str:
     """What all URIs begin with, up to and with a slash; "" where they have nothing in common."""
     common: str | None = None
-    for part in export.parts():
-        for uri in part.images.column("image_uri").to_pylist():
+    for images in export.images():
+        for uri in images.column("image_uri").to_pylist():
             folder = uri[:uri.rfind("/") + 1]
             while common is not None and not folder.startswith(common):
                 common = common[:common.rfind("/", 0, -1) + 1]
@@ -139,7 +139,7 @@ def _image(image: ImageRow, number: int, frame: int, folder: str) -> dict[str, A
 
 def _annotations(export: Export) -> Iterator[dict[str, Any]]:
     number = 0
-    for image, image_number, frame in _frames(export):
+    for image, image_number, frame in _frames(read_images(export)):
         for row in image.of_frame(frame):
             number += 1
             box = row.box

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from segsvc import plugins
 from segsvc.errors import ConfigError
 from segsvc.plugins import PluginKind
 from segsvc.tables import CANDIDATES_VIEW_SCHEMA
-from segsvc.writers import Export, Writer
+from segsvc.writers import Export, ExportPart, Writer
 from tests.exports import hostile_export, maskless_export, no_parts_export, nothing_export, plain_export
 
 WRITERS = plugins.names(PluginKind.WRITER)
@@ -126,6 +127,17 @@ def test_decoding_what_is_no_export_is_a_configuration_error(writer: Writer, tmp
         writer.decode(tmp_path / "junk")
 
 
+def test_candidates_are_gone_through_once(writer: Writer, tmp_path: Path) -> None:
+    export, begun = plain_export(), []
+
+    def parts() -> Iterator[ExportPart]:
+        begun.append("again")
+        return export.parts()
+
+    writer.encode(replace(export, parts=parts), tmp_path / "to")
+    assert begun == ["again"]
+
+
 def test_a_failure_on_the_way_leaves_the_earlier_export(writer: Writer, tmp_path: Path) -> None:
     writer.encode(plain_export(), tmp_path / "to")
     before = files_in(tmp_path / "to")
@@ -136,5 +148,5 @@ def test_a_failure_on_the_way_leaves_the_earlier_export(writer: Writer, tmp_path
         raise RuntimeError("the store is gone")
 
     with pytest.raises(RuntimeError, match="the store is gone"):
-        writer.encode(Export(good.classes, broken_parts, good.open_image), tmp_path / "to")
+        writer.encode(replace(good, parts=broken_parts), tmp_path / "to")
     assert files_in(tmp_path / "to") == before

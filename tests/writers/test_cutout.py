@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,6 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from segsvc.writers import Export
 from segsvc.writers.cutout import BAND_PX, PLUGIN, frame_range
 from tests.exports import MadeImage, MemorySource, candidate, export_of, maskless_export, pixels, plain_export
 
@@ -80,7 +80,7 @@ def test_an_image_that_is_gone_is_counted_and_leaves_no_file(tmp_path: Path) -> 
     def open_image(uri: str, version: str) -> MemorySource:
         return whole.open_image("gone" if uri.endswith("/a/one.png") else uri, version)
 
-    count = PLUGIN.encode(Export(whole.classes, whole.parts, open_image), tmp_path / "to")
+    count = PLUGIN.encode(replace(whole, open_image=open_image), tmp_path / "to")
     expected = [row for part in whole.parts() for row in part.candidates.to_pylist()
                 if not row["image_uri"].endswith("/a/one.png")]
     assert (count.images, count.unreadable_images, count.candidates) == (3, 1, len(expected))

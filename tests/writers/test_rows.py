@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from segsvc.writers import Export, ExportPart
+from segsvc.writers import ExportPart
 from segsvc.writers._rows import class_number, csv_line, meta_columns, read_images
 from tests.exports import plain_export
 
@@ -23,7 +25,7 @@ def test_candidates_out_of_order_are_refused_rather_than_lost() -> None:
             yield ExportPart(part.images.take(list(range(part.images.num_rows))[::-1]), part.candidates)
 
     with pytest.raises(ValueError, match="out of order"):
-        list(read_images(Export(export.classes, backwards, export.open_image)))
+        list(read_images(replace(export, parts=backwards)))
 
 
 def test_a_candidate_beyond_the_frames_is_refused() -> None:
@@ -36,7 +38,7 @@ def test_a_candidate_beyond_the_frames_is_refused() -> None:
             yield ExportPart(part.images.set_column(place, part.images.schema.field(place), [ones]), part.candidates)
 
     with pytest.raises(ValueError, match="frame 1"):
-        list(read_images(Export(export.classes, one_frame, export.open_image)))
+        list(read_images(replace(export, parts=one_frame)))
 
 
 def test_a_class_that_is_not_named_is_refused() -> None:
