@@ -110,8 +110,9 @@ class ReviewSettings(BaseModel):
         default=0.01, description="of what rules decided, so much is reviewed too")
     gold_share: Annotated[float, Field(ge=0, le=0.5)] = Field(
         default=0.02, description="of what is given out, so much has a known answer, where there are such candidates")
-    seed: int = Field(default=0, description="of the audit sample and of the random order; one that reviewers do not know "
-                                            "hides who is in the sample")
+    seed: int | None = Field(
+        default=None, description="of the audit sample and of the random order; by default drawn when a run first comes in, "
+                                  "so that no reviewer knows who is in the sample")
     lease_s: Annotated[int, Field(ge=10, le=86_400)] = Field(
         default=300, description="candidates given to one are given to others after so long without a sign of life")
 

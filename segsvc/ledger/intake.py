@@ -24,14 +24,13 @@ from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Decider, ReviewPolicy, RunRecord, Verdict
-from segsvc.ledger.runs import find, policy_columns, policy_of
+from segsvc.ledger.runs import chosen_policy, find, policy_columns, policy_of
 from segsvc.ledger.selecting import Selected, select_part
 from segsvc.ledger.standing import stand, tallies
 from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, RUNS, TALLIES, entry_number
 from segsvc.ledger.writer import Writing
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
-from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.summary import left_document
 from segsvc.types import Band
@@ -123,7 +122,7 @@ def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: Operati
     conn = writing.conn
     row = conn.execute(select(RUNS).where(RUNS.c.run_id == document.id)).mappings().one_or_none()
     if policy is None:
-        policy = policy_of(row) if row is not None else ReviewPolicy(**settings().review.model_dump())
+        policy = policy_of(row) if row is not None else chosen_policy()
     if row is not None and row["import_key"] == import_key(document, point, policy):
         return None
     spec = document.spec

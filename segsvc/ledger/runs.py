@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,9 @@ from segsvc.ledger.opening import Ledger
 from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import ReviewPolicy, RunRecord
 from segsvc.ledger.tables import CLASSES, ENTRIES, RUNS, as_time
+from segsvc.settings import settings
 
+_SEED_BITS = 53  # as many as every reader of JSON keeps
 _RUN = Prepared(select(RUNS).where(RUNS.c.run_id == bindparam("run_id")))
 _RUNS_OF = Prepared(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).where(
     RUNS.c.imported_at.is_not(None), ENTRIES.c.candidate_no == bindparam("candidate_no")).order_by(RUNS.c.number.desc()))
@@ -66,6 +69,13 @@ def policy_of(row: Mapping[Any, Any]) -> ReviewPolicy:
     """The policy in a row of runs."""
     return ReviewPolicy(row["readers"], bool(row["blind"]), row["audit_share"], row["gold_share"], row["seed"],
                         row["lease_s"])
+
+
+def chosen_policy() -> ReviewPolicy:
+    """The policy of a run that first comes in: as the settings say, with a seed that is drawn where they say none."""
+    chosen = settings().review
+    seed = chosen.seed if chosen.seed is not None else secrets.randbits(_SEED_BITS)
+    return ReviewPolicy(**{**chosen.model_dump(), "seed": seed})
 
 
 def policy_columns(policy: ReviewPolicy) -> dict[str, Any]:

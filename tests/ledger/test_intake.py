@@ -14,6 +14,7 @@ from segsvc.ledger.errors import Refused, Unknown
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import NewDecision, ReviewPolicy, Verdict
 from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, QUEUE
+from segsvc.settings import settings
 from segsvc.types import Band
 from tests.ledger.conftest import ANN, LEAD, TakeIn
 from tests.ledger.runs import Drawn, image_id, put_bands, review, write_run
@@ -101,6 +102,25 @@ def test_the_audit_sample_is_a_share_that_depends_on_candidate_and_seed_alone(le
         assert 60 < run.audit < 140
         sampled[name] = set(all_ids(ledger, run.run_id, Band.ACCEPTED))
     assert sampled["one"] == sampled["two"] != sampled["three"]
+
+
+def test_the_seed_is_drawn_when_a_run_first_comes_in_and_kept_with_it(ledger: Ledger, tmp_path: Path) -> None:
+    seeds = []
+    for name in ("one", "two"):
+        write_run(tmp_path / name, review(3))
+        first = intake.import_run(ledger, str(tmp_path / name))
+        put_bands(tmp_path / name, 0.4, 0.6)
+        assert intake.import_run(ledger, str(tmp_path / name)).policy == first.policy
+        seeds.append(first.policy.seed)
+    assert len({0, *seeds}) == 3
+
+
+def test_the_settings_may_say_the_seed(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGSVC_REVIEW__SEED", "7")
+    settings.cache_clear()
+    write_run(tmp_path / "run", review(3))
+    assert intake.import_run(ledger, str(tmp_path / "run")).policy.seed == 7
+    settings.cache_clear()
 
 
 def test_a_run_that_is_not_finished_is_refused_and_says_what_to_do(ledger: Ledger, tmp_path: Path) -> None:

@@ -8,23 +8,25 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, delete, select, text, update
 
-from segsvc.ledger import decisions
+from segsvc.ledger import decisions, intake
 from segsvc.ledger.anchors import AnchorPlace
 from segsvc.ledger.chain import GENESIS, batch_head, row_sha256
 from segsvc.ledger.opening import Ledger, open_ledger
-from segsvc.ledger.records import FaultKind, NewDecision, Verdict
+from segsvc.ledger.records import FaultKind, NewDecision, ReviewPolicy, Verdict
 from segsvc.ledger.tables import BATCHES, CANDIDATES, DECISIONS
 from segsvc.ledger.verifying import verify
+from segsvc.ledger.writer import Writing
 from segsvc.settings import RecordSettings
 from tests.ledger.conftest import ANN, BOB, TakeIn
-from tests.ledger.runs import review
+from tests.ledger.runs import Drawn, review, write_run
+from tests.s3_servers import below, use, weed
+
+__all__ = ["below", "use", "weed"]
 
 
 @pytest.fixture
 def decided(ledger: Ledger, take_in: TakeIn) -> Ledger:
     """A ledger with a decision by rule, six by people, and an anchor of them."""
-    from tests.ledger.runs import Drawn
-
     drawn = [*review(6), Drawn("cell", 0.9)]
     take_in(drawn)
     for place, each in enumerate(drawn[:6]):
@@ -113,6 +115,26 @@ def test_an_end_that_was_cut_off_is_found_by_its_anchor(decided: Ledger) -> None
     assert tamper(decided, work) == [(FaultKind.CUT, "batch 6")]
 
 
+def test_an_end_that_was_cut_off_is_found_by_an_anchor_in_a_bucket(below: str, tmp_path: Path) -> None:
+    write_run(tmp_path / "run", review(4))
+    record = RecordSettings(anchors=f"{below}/of-the-ledger", anchor_every=2)
+    with open_ledger(str(tmp_path / "ledger"), record=record) as ledger:
+        intake.import_run(ledger, str(tmp_path / "run"), ReviewPolicy(audit_share=0.0))
+        for place, each in enumerate(review(4)):
+            decisions.decide(ledger, ANN, each.candidate_id(place), NewDecision(Verdict.ACCEPTED), if_match="*")
+    with open_ledger(str(tmp_path / "ledger"), record=record) as ledger:
+        whole = verify(ledger)
+        assert (whole.faults, whole.decisions) == ((), 4)
+        assert whole.anchors >= 2
+
+        def cut(writing: Writing) -> None:
+            writing.conn.execute(delete(DECISIONS).where(DECISIONS.c.number > 3))
+            writing.conn.execute(delete(BATCHES).where(BATCHES.c.number > 3))
+
+        ledger.write(cut)
+        assert [(each.kind, each.where) for each in verify(ledger).faults] == [(FaultKind.CUT, "batch 4")]
+
+
 def test_an_end_that_was_cut_off_without_its_batches_is_found_by_them(decided: Ledger) -> None:
     found = tamper(decided, lambda conn: conn.execute(delete(DECISIONS).where(DECISIONS.c.number > 5)))
     assert (FaultKind.CUT, "decision 6") in found
@@ -144,10 +166,6 @@ def test_a_damaged_anchor_is_named_and_none_is_no_fault(decided: Ledger, tmp_pat
 def test_bytes_that_are_no_text_any_more_are_named_and_not_stumbled_over(tmp_path: Path) -> None:
     record = RecordSettings(anchors=str(tmp_path / "anchors.jsonl"))
     with open_ledger(str(tmp_path / "ledger"), record=record) as ledger:
-        from segsvc.ledger import intake
-        from segsvc.ledger.records import ReviewPolicy
-        from tests.ledger.runs import write_run
-
         write_run(tmp_path / "run", review(1))
         intake.import_run(ledger, str(tmp_path / "run"), ReviewPolicy(audit_share=0.0))
         decisions.decide(ledger, ANN, review(1)[0].candidate_id(0), NewDecision(Verdict.ACCEPTED, note="a"), if_match="*")
@@ -164,10 +182,6 @@ def test_bytes_that_are_no_text_any_more_are_named_and_not_stumbled_over(tmp_pat
 
 
 def test_anchors_are_noted_every_so_many_decisions_and_at_the_end(tmp_path: Path) -> None:
-    from segsvc.ledger import intake
-    from segsvc.ledger.records import ReviewPolicy
-    from tests.ledger.runs import write_run
-
     write_run(tmp_path / "run", review(5))
     record = RecordSettings(anchors=str(tmp_path / "anchors.jsonl"), anchor_every=2)
     with open_ledger(str(tmp_path / "ledger"), record=record) as ledger:
