@@ -8,22 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segsvc.operating_point import OperatingPoint
 from segsvc.quality.cost import Load, Reading
 from segsvc.results import RunFolder
 from segsvc.run_cost import run_cost
 from segsvc.stores import store_of
-from segsvc.types import Band, Runtime
+from segsvc.types import Band
 from segsvc.views import OpenRun
-from tests.calibrated import PACE, RECALLS, point, proof
-from tests.ledger.runs import DIGEST, Drawn, review, write_run
-
-
-def calibrated_run(out: Path, drawn: list[Drawn], calibration: OperatingPoint, **how: object) -> OpenRun:
-    write_run(out, drawn, with_bands=False, **how)  # type: ignore[arg-type]
-    folder = RunFolder(store_of(str(out)).folder(str(out)))
-    folder.add_operating_point(calibration.model_copy(update={"model_digest": DIGEST, "runtime": Runtime.OPENVINO}))
-    return OpenRun(folder)
+from tests.calibrated import PACE, RECALLS, calibrated_run, point, proof
+from tests.ledger.runs import Drawn, review, write_run
 
 
 def test_at_each_recall_it_counts_what_the_views_would_band(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The slider over recall in a real browser."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from segsvc.settings import settings
+from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
+from tests.ledger.runs import Drawn
+from tests.review_ui.browser.conftest import SCRIPT, Server, person, served_at
+from tests.review_ui.browser.test_pages import LOOKS, faults
+
+DRAWN = [Drawn("cell", place / 100, place % 7) for place in range(100)]
+
+
+@pytest.fixture
+def costly(tmp_path: Path, in_process: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server on a calibrated run with a class of which nothing is promised, and a calibrated model."""
+    calibration = point(cell=proof(RECALLS, beyond={0.98: 30, 0.99: None}))
+    calibrated_run(tmp_path / "out", [*DRAWN, Drawn(SCRIPT, 0.5)], calibration)
+    write_calibrated_model(tmp_path / "models", "cells", calibration)
+    monkeypatch.setenv("SEGSVC_MODELS_DIR", str(tmp_path / "models"))
+    settings.cache_clear()
+    with served_at(str(tmp_path / "ledger"), tmp_path / "out", tmp_path) as server:
+        yield server
+
+
+def test_the_slider_shows_what_each_recall_costs_and_what_puts_it_in_force(browser: Browser, costly: Server) -> None:
+    with person(browser, f"{costly.page_url}/cost") as reviewer:
+        page = reviewer.page
+        page.goto(reviewer.url)
+        expect(page.locator("#cost-says")).to_contain_text("At recall 0.95 you will review 61 candidates of 7 images")
+        expect(page.locator("#cost-review")).to_have_text("61")
+        page.locator("#recall").focus()
+        for shown, told in (("0.9", "51"), ("0.8", "31")):
+            page.keyboard.press("ArrowLeft")
+            expect(page.locator("#recall-words")).to_have_text(shown)
+            expect(page.locator("#cost-review")).to_have_text(told)
+        expect(page.locator("#command")).to_contain_text("/out --recall 0.8")
+        page.keyboard.press("End")
+        expect(page.locator("#short")).to_contain_text("no number of images would do")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#short")).to_contain_text("label about 60 images more")
+        expect(page.locator("#wording")).to_contain_text(f"Nothing is promised for {SCRIPT}")
+        expect(page.locator("#rows tr")).to_have_count(5)
+
+
+def test_a_model_is_told_for_as_many_images_as_are_typed(browser: Browser, costly: Server) -> None:
+    with person(browser, f"{costly.url}/cost?model=cells") as reviewer:
+        page = reviewer.page
+        page.goto(reviewer.url)
+        expect(page.locator("#cost-review")).to_have_text("500")
+        page.locator("#images").fill("20000")
+        expect(page.locator("#cost-review")).to_have_text("10,000")
+        expect(page).to_have_url(f"{costly.url}/cost?model=cells&images=20000")
+        page.locator("#images").fill("")
+        expect(page.locator("#cost-review")).to_have_text("10,000")
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_nothing_serious_and_nothing_is_wider_than_the_window(browser: Browser, costly: Server, scheme: str,
+                                                                        width: int) -> None:
+    how = {"viewport": {"width": width, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+    with person(browser, costly.url, **how) as reviewer:
+        for path in (f"/review/{costly.run_id}/cost", "/cost?model=cells", "/cost?model=nuclei"):
+            reviewer.page.goto(costly.url + path)
+            expect(reviewer.page.locator("#cost-says")).not_to_contain_text("Counting")
+            assert (path, faults(reviewer.page)) == (path, [])
+            assert reviewer.page.evaluate("() => document.documentElement.scrollWidth") == width

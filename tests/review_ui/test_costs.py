@@ -1,0 +1,109 @@
+"""What a recall costs, over HTTP: a run's own candidates counted once, a model's expected, and what is said without any."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from review_ui.run_costs import RunCosts
+from segsvc.ledger.records import ReviewPolicy
+from segsvc.results import RunFolder
+from segsvc.settings import settings
+from segsvc.stores import store_of
+from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
+from tests.ledger.runs import Drawn, put_bands, write_run
+from tests.review_ui.conftest import Served, begun
+
+DRAWN = [Drawn("cell", place / 100, place % 7) for place in range(100)]
+POLICY = ReviewPolicy(audit_share=0.1, gold_share=0.0, seed=3)
+
+
+@pytest.fixture
+def costly(tmp_path: Path, in_process: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A server on a calibrated run, that knows a calibrated model."""
+    calibration = point(cell=proof(RECALLS, beyond={0.98: 30, 0.99: None}))
+    calibrated_run(tmp_path / "out", DRAWN, calibration)
+    write_calibrated_model(tmp_path / "models", "cells", calibration)
+    monkeypatch.setenv("SEGSVC_MODELS_DIR", str(tmp_path / "models"))
+    settings.cache_clear()
+    with ExitStack() as stack:
+        yield begun(stack, tmp_path, tmp_path / "out", POLICY, is_local=True)
+
+
+def answer(served: Served, path: str, status: int = 200) -> dict[str, Any]:
+    found = served.client.get(path)
+    assert found.status_code == status, found.text
+    document: dict[str, Any] = found.json()
+    return document
+
+
+def test_a_runs_candidates_are_counted_at_each_recall_and_a_command_puts_it_in_force(costly: Served, tmp_path: Path) -> None:
+    found = answer(costly, f"/v1/review/runs/{costly.run_id}/cost")
+    assert [(row["recall"], row["review"], row["accepted"], row["rejected"]) for row in found["rows"]] == [
+        (0.8, 30, 10, 60), (0.9, 50, 10, 40), (0.95, 60, 10, 30)]
+    assert [row["audit"] for row in found["rows"]] == pytest.approx([7.0, 5.0, 4.0])
+    assert found["rows"][0]["hours"] == pytest.approx(37 * 2.0 / 3600)
+    assert found["rows"][1]["command"] == f"segsvc band {tmp_path / 'out'} --recall 0.9"
+    assert found["beyond"] == [{"recall": 0.98, "more_units": 60, "more_images": 60},
+                               {"recall": 0.99, "more_units": None, "more_images": None}]
+    assert (found["counted"], found["images"], found["in_force"], found["pace"]["basis"]) == (True, 7, 0.95, "assumed")
+    assert found["says"] == ("at recall 0.95 you will review 60 candidates of 7 images, 2 minutes; to promise 0.98 label 60 "
+                             "images more")
+    assert found["wording"] == "guaranteed as calibrated"
+
+
+def test_a_models_costs_are_expected_for_as_many_images_as_are_asked_for(costly: Served) -> None:
+    small, large = (answer(costly, f"/v1/models/cells/cost?images={images}") for images in (1000, 50_000))
+    assert [row["review"] for row in small["rows"]] == [50, 250, 500]
+    assert [row["review"] for row in large["rows"]] == [2500, 12_500, 25_000]
+    assert large["rows"][2]["command"] == "segsvc run INPUT --model cells --out OUT --recall 0.95"
+    assert (large["counted"], large["images"], large["in_force"]) == (False, 50_000, 0.95)
+    for images in ("0", "-1", "x", str(10**10)):
+        assert answer(costly, f"/v1/models/cells/cost?images={images}", 422)["type"].endswith("invalid")
+    unknown = answer(costly, "/v1/models/none/cost", 404)
+    assert "expected one of" in unknown["detail"] and "cells" in unknown["detail"]
+
+
+def test_without_a_calibration_it_says_how_to_come_by_one(costly: Served, tmp_path: Path) -> None:
+    assert answer(costly, "/v1/models/nuclei/cost")["says"].startswith("there is no calibration: `segsvc calibrate MODEL")
+    write_run(tmp_path / "plain", DRAWN)
+    with ExitStack() as stack:
+        (tmp_path / "other").mkdir()
+        plain = begun(stack, tmp_path / "other", tmp_path / "plain", POLICY, is_local=True)
+        found = answer(plain, f"/v1/review/runs/{plain.run_id}/cost")
+    assert (found["rows"], found["beyond"]) == ([], [])
+
+
+def test_a_run_that_is_gone_or_unknown_is_told(costly: Served, tmp_path: Path) -> None:
+    assert answer(costly, "/v1/review/runs/none/cost", 404)["type"].endswith("unknown")
+    shutil.rmtree(tmp_path / "out")
+    assert "spec.json" in answer(costly, f"/v1/review/runs/{costly.run_id}/cost", 503)["detail"]
+
+
+def test_the_parts_are_read_once_and_other_bands_are_told_at_once(tmp_path: Path) -> None:
+    calibrated_run(tmp_path / "out", DRAWN, point(cell=proof(RECALLS)))
+    costs, out = RunCosts(), str(tmp_path / "out")
+    first = costs.of(out)
+    shutil.rmtree(tmp_path / "out" / "candidates")
+    second = costs.of(out)
+    assert first is not None and second is not None
+    assert second.counts is first.counts
+    put_bands(tmp_path / "out", 0.2, None)  # by hand: the calibration is the same
+    third = costs.of(out)
+    assert third is not None
+    assert (third.counts is first.counts, first.in_force, third.in_force) == (True, 0.95, None)
+    folder = RunFolder(store_of(out).folder(out))
+    assert len(folder.operating_points()) == 2
+
+
+def test_the_pages_are_there_for_runs_and_models(costly: Served) -> None:
+    for path in (f"/review/{costly.run_id}/cost", "/cost", "/cost?model=cells&images=20", "/cost?model=nuclei"):
+        page = costly.client.get(path)
+        assert (page.status_code, "What a recall costs" in page.text) == (200, True), path
+    assert costly.client.get("/cost?model=none").status_code == 404
+    assert costly.client.get("/review/none/cost").status_code == 404
