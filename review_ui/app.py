@@ -15,6 +15,7 @@ from review_ui import (
     candidate_routes,
     cost_pages,
     cost_routes,
+    errand_routes,
     health_routes,
     image_routes,
     label_routes,
@@ -43,8 +44,8 @@ def described() -> FastAPI:
     """The routes, and `/openapi.json` that describes them; no page of it, as those load scripts from elsewhere."""
     app = FastAPI(title="segsvc", version=version("segsvc"), openapi_url=None, docs_url=None, redoc_url=None,
                   description="Candidates that a model found, and what people decide of them.")
-    for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, model_routes, health_routes, pages,
-                   cost_pages):
+    for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, model_routes, health_routes,
+                   errand_routes, pages, cost_pages):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -24,7 +24,8 @@ class Service:
     """One server's parts.
 
     is_local: it is reached from this machine alone, so that where no users were made everybody may do everything.
-    opening, cropping, signing_in: how many images are opened, crops made and passwords looked at, at once.
+    opening, cropping, signing_in, running_errands: how many images are opened, crops made, passwords looked at and errands
+    done, at once.
     """
 
     ledger: Ledger
@@ -35,6 +36,7 @@ class Service:
     opening: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     cropping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     signing_in: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
+    running_errands: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
 
     def reader(self, token: str | None) -> Reader | None:
         """Who has this session or token; without users, and from this machine alone, whoever asks. None: nobody."""

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from segsvc.cli.errand import do
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import CommandGroup, Exit
-from segsvc.cli.progress import say
-from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
-from segsvc.ledger import gold, intake, runs
-from segsvc.ledger.opening import open_ledger
-from segsvc.ledger.records import ReviewPolicy, Verdict
-from segsvc.ledger_documents import GoldDocument, PolicyDocument, ReviewImportDocument
-from segsvc.results import RunFolder
-from segsvc.settings import settings
-from segsvc.stores import store_of
-from segsvc.summary import left_document
+from segsvc.ledger.errands import ImportRun, PutGold
+from segsvc.ledger.records import Verdict
+from segsvc.ledger_documents import GoldDocument, ReviewImportDocument
 
 
 @click.group("review", cls=CommandGroup)
 def command() -> None:
-    """Take runs into the ledger, for people to review."""
+    """Take runs into the ledger, for people to review. A server on the ledger may go on."""
 
 
 @command.command("import")
@@ -35,7 +28,7 @@ def command() -> None:
 @click.option("--blind/--not-blind", default=None, help="Hide scores and others' verdicts until one has decided.")
 @click.option("--audit-share", type=float, help="Of what rules decided, so much is reviewed too.")
 @click.option("--gold-share", type=float, help="Of what is given out, so much has a known answer.")
-@click.option("--seed", type=int, help="Of the audit sample and of the random order.")
+@click.option("--seed", type=int, help="Of the audit sample and of the random order; by default drawn, and kept.")
 @click.option("--lease-s", type=int, help="Seconds until what one was given is given to others.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def import_(out: str, place: str, readers: int | None, blind: bool | None, audit_share: float | None,
@@ -45,26 +38,13 @@ def import_(out: str, place: str, readers: int | None, blind: bool | None, audit
     The same again takes in what changed, as after `segsvc band`. What is not said of the review stays as it was, or is as
     the settings say.
     """
-    said = {name: value for name, value in (
-        ("readers", readers), ("blind", blind), ("audit_share", audit_share), ("gold_share", gold_share), ("seed", seed),
-        ("lease_s", lease_s)) if value is not None}
-    with open_ledger(place) as ledger:
-        policy = None
-        if said:
-            run_id = _run_id(out)
-            before = next((run.policy for run in runs.all_runs(ledger) if run.run_id == run_id),
-                          ReviewPolicy(**settings().review.model_dump()))
-            policy = replace(before, **said)  # type: ignore[arg-type]
-        run = intake.import_run(ledger, out, policy, say)
-        shown = ledger.shown
-    document = ReviewImportDocument(
-        run_id=run.run_id, out=run.out, ledger=printable_path(shown), review=run.review, audit=run.audit,
-        accepted=run.accepted, rejected=run.rejected, policy=PolicyDocument(**asdict(run.policy)))
+    run = do(place, ImportRun(out=_whole(out), readers=readers, blind=blind, audit_share=audit_share, gold_share=gold_share,
+                              seed=seed, lease_s=lease_s), ReviewImportDocument)
     if as_json:
-        click.echo(document.model_dump_json(indent=2))
+        click.echo(run.model_dump_json(indent=2))
     else:
         click.echo(f"run {run.run_id}: {run.review} to review, {run.audit} drawn from the {run.accepted + run.rejected} "
-                   f"that rules decided\n`segsvc serve --ledger {shown}` shows them")
+                   f"that rules decided\n`segsvc serve --ledger {run.ledger}` shows them")
     return Exit.DONE
 
 
@@ -79,23 +59,14 @@ def gold_(out: str, answers: Path, place: str, by: str, as_json: bool) -> int:
 
     Such candidates are strewn among the others, and tell how well a reader decides.
     """
-    known = _answers(answers)
-    with open_ledger(place) as ledger:
-        run_id = _run_id(out)
-        count = gold.put(ledger, run_id, known, by)
-        shown = ledger.shown
-    if as_json:
-        click.echo(GoldDocument(run_id=run_id, ledger=printable_path(shown), answers=count).model_dump_json(indent=2))
-    else:
-        click.echo(f"run {run_id}: {count} known answers")
+    known = do(place, PutGold(out=_whole(out), answers=_answers(answers), by=by), GoldDocument)
+    click.echo(known.model_dump_json(indent=2) if as_json else f"run {known.run_id}: {known.answers} known answers")
     return Exit.DONE
 
 
-def _run_id(out: str) -> str:
-    document = left_document(RunFolder(store_of(out).folder(out)))
-    if document is None:
-        raise ConfigError(f"OUT: expected a run's folder, got {out!r} without a run.json of this version")
-    return document.id
+def _whole(out: str) -> str:
+    """OUT as another process finds it too."""
+    return out if "://" in out else str(Path(out).absolute())
 
 
 def _answers(path: Path) -> dict[str, Verdict]:

@@ -6,18 +6,20 @@ import sys
 
 import click
 
+from segsvc.cli.errand import do
 from segsvc.cli.ledger_flag import ledger_flag, table
 from segsvc.cli.main import CommandGroup, Exit
 from segsvc.errors import ConfigError
 from segsvc.ledger import users
+from segsvc.ledger.errands import AddUser, DisableUser, NewToken, SetPassword, user_document
 from segsvc.ledger.opening import open_ledger
-from segsvc.ledger.records import Role, User
+from segsvc.ledger.records import Role
 from segsvc.ledger_documents import TokenDocument, UserDocument, UsersDocument
 
 
 @click.group("users", cls=CommandGroup)
 def command() -> None:
-    """Who may review: people with passwords, and tokens for programs."""
+    """Who may review: people with passwords, and tokens for programs. A server on the ledger may go on."""
 
 
 @command.command("add")
@@ -29,9 +31,8 @@ def command() -> None:
 def add(name: str, role: str, place: str, as_json: bool) -> int:
     """Make a user. The password is asked for, or the first line of stdin where that is no terminal."""
     password = _password()
-    with open_ledger(place) as ledger:
-        user = users.add(ledger, name, Role(role), password)
-    click.echo(_document(user).model_dump_json(indent=2) if as_json else f"{user.name} may come in as {user.role.value}")
+    user = do(place, AddUser(name=name, role=Role(role), password=password), UserDocument)
+    click.echo(user.model_dump_json(indent=2) if as_json else f"{user.name} may come in as {user.role}")
     return Exit.DONE
 
 
@@ -43,7 +44,7 @@ def list_(place: str, as_json: bool) -> int:
     with open_ledger(place) as ledger:
         found = users.list_users(ledger)
     if as_json:
-        click.echo(UsersDocument(items=[_document(user) for user in found]).model_dump_json(indent=2))
+        click.echo(UsersDocument(items=[user_document(user) for user in found]).model_dump_json(indent=2))
     elif found:
         click.echo(table([("NAME", "ROLE", "SINCE", "DISABLED"), *(
             (user.name, user.role.value, f"{user.created_at:%Y-%m-%d}",
@@ -59,9 +60,8 @@ def list_(place: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def disable(name: str, place: str, as_json: bool) -> int:
     """From now on the user cannot come in; what was decided stays."""
-    with open_ledger(place) as ledger:
-        user = users.disable(ledger, name)
-    click.echo(_document(user).model_dump_json(indent=2) if as_json else f"{user.name} may no longer come in")
+    user = do(place, DisableUser(name=name), UserDocument)
+    click.echo(user.model_dump_json(indent=2) if as_json else f"{user.name} may no longer come in")
     return Exit.DONE
 
 
@@ -71,9 +71,8 @@ def disable(name: str, place: str, as_json: bool) -> int:
 def password_(name: str, place: str) -> int:
     """Give the user another password, asked for as by `add`; the sessions end."""
     password = _password()
-    with open_ledger(place) as ledger:
-        users.set_password(ledger, name, password)
-    click.echo(f"{name} has another password")
+    user = do(place, SetPassword(name=name, password=password), UserDocument)
+    click.echo(f"{user.name} has another password")
     return Exit.DONE
 
 
@@ -85,9 +84,8 @@ def password_(name: str, place: str) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def token(name: str, place: str, label: str, hours: float | None, as_json: bool) -> int:
     """Make a token for a program of that user, and print it: it is kept nowhere, and shown this once."""
-    with open_ledger(place) as ledger:
-        made = users.new_token(ledger, name, label=label, hours=hours)
-    click.echo(TokenDocument(name=name, token=made).model_dump_json(indent=2) if as_json else made)
+    made = do(place, NewToken(name=name, label=label, hours=hours), TokenDocument)
+    click.echo(made.model_dump_json(indent=2) if as_json else made.token)
     return Exit.DONE
 
 
@@ -99,7 +97,3 @@ def _password() -> str:
     if not line:
         raise ConfigError("users: expected a password on the first line of stdin, got nothing")
     return line.rstrip("\n")
-
-
-def _document(user: User) -> UserDocument:
-    return UserDocument(name=user.name, role=user.role.value, created_at=user.created_at, disabled_at=user.disabled_at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -35,6 +36,7 @@ class Ledger:
         self.bundled_sqlite = record.bundled_sqlite
         self.anchors = AnchorPlace(record.anchors if record.anchors is not None else _default_anchors(place, folder))
         self.attempts = Attempts()
+        self.secret = secrets.token_urlsafe(32)  # of this opening; it stands in the folder's lock
         self._gate, self._url = gate, url
         self._lock = FolderLock(folder) if folder is not None else None
         self._times = AnchorTimes(record.anchor_every, record.anchor_minutes * 60.0)
@@ -63,7 +65,7 @@ class Ledger:
     def claim(self) -> None:
         """Takes the right to write, which a folder has for one process. Raises ConfigError where another has it."""
         if self._lock is not None:
-            self._lock.take(url=self._url)
+            self._lock.take(url=self._url, secret=self.secret)
 
     def _started(self) -> Writer:
         with self._starting:

@@ -92,7 +92,7 @@ def disable(ledger: Ledger, name: str) -> User:
     return _find(ledger, name)
 
 
-def set_password(ledger: Ledger, name: str, password: str) -> None:
+def set_password(ledger: Ledger, name: str, password: str) -> User:
     """Gives the user another password, and ends the sessions. Raises UnknownName."""
     user = _find(ledger, name)
     _check_password(password)
@@ -104,6 +104,7 @@ def set_password(ledger: Ledger, name: str, password: str) -> None:
                                                   TOKENS.c.kind == TokenKind.SESSION.value))
 
     ledger.write(work)
+    return user
 
 
 def authenticate(ledger: Ledger, name: str, password: str) -> Reader | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +18,8 @@ from segsvc.ledger import users
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import Role
 from tests.conftest import Program
+from tests.ledger.runs import Drawn, review, write_run
+from tests.test_documents import check
 
 
 @contextmanager
@@ -28,6 +32,11 @@ def started(segsvc: Program, *arguments: str) -> Iterator[tuple[subprocess.Popen
     finally:
         process.kill()
         process.communicate()
+
+
+def with_password(segsvc: Program, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "segsvc", *arguments], input="long enough\n", capture_output=True,
+                          text=True, cwd=segsvc.folder, env=dict(segsvc.environment), check=False)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -94,3 +103,47 @@ def test_a_ledger_that_cannot_be_made_is_said_to_be_so(segsvc: Program) -> None:
     answer = segsvc("serve", "--port", "0", "--ledger", str(Path("file") / "ledger"))
     assert (answer.code, answer.stdout) == (2, "")
     assert "Traceback" not in answer.stderr
+
+
+def test_users_are_made_and_runs_taken_in_while_it_runs(segsvc: Program) -> None:
+    write_run(segsvc.folder / "out", [*review(3), Drawn("cell", 0.9)])
+    (segsvc.folder / "gold.csv").write_text(f"candidate_id,verdict\n{review(3)[1].candidate_id(1)},accepted\n")
+    with started(segsvc) as (_, url):
+        taken_in = check("review_import", segsvc("review", "import", "out", "--readers", "2", "--json").stdout)
+        assert (taken_in["review"], taken_in["accepted"], taken_in["policy"]["readers"]) == (3, 1, 2)
+        assert check("gold", segsvc("review", "gold", "out", "gold.csv", "--json").stdout)["answers"] == 1
+        runs = httpx.get(url.replace("/review", "/v1/review/runs"), timeout=60).json()["items"]
+        assert [each["run"]["run_id"] for each in runs] == [taken_in["run_id"]]
+        made = with_password(segsvc, "users", "add", "ada", "--role", "admin", "--json")
+        assert check("user", made.stdout)["name"] == "ada"
+        assert httpx.get(url, timeout=60).status_code == 303  # from now on one signs in
+        token = segsvc("users", "token", "ada").stdout.strip()
+        assert httpx.get(url.replace("/review", "/v1/review/runs"), timeout=60,
+                         headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert with_password(segsvc, "users", "password", "ada").stdout == "ada has another password\n"
+        assert check("user", segsvc("users", "disable", "ada", "--json").stdout)["disabled_at"] is not None
+
+
+def test_what_is_wrong_with_an_errand_is_said_as_without_a_server(segsvc: Program) -> None:
+    asked = [("users", "disable", "anne"), ("review", "import", "nowhere"), ("users", "token", "anne", "--hours", "1")]
+    alone = [segsvc(*arguments) for arguments in asked]
+    with started(segsvc):
+        assert [segsvc(*arguments) for arguments in asked] == alone
+    assert [(each.code, each.stdout) for each in alone] == [(2, "")] * 3
+
+
+def test_errands_are_done_for_those_alone_who_may_read_the_ledgers_folder(segsvc: Program) -> None:
+    with started(segsvc) as (_, url):
+        lock = segsvc.folder / "segsvc-data" / "server.lock"
+        assert (lock.stat().st_mode & 0o077, lock.parent.stat().st_mode & 0o077) == (0, 0)
+        for secret in ("x", "x" * 43, json.loads(lock.read_bytes())["secret"][:-1]):
+            answer = httpx.post(url.replace("/review", "/v1/errands"), json={"does": "disable-user", "name": "a"},
+                                headers={"Authorization": f"Bearer {secret}"}, timeout=60)
+            assert (answer.status_code, answer.json()["type"]) == (401, "urn:segsvc:problem:sign-in")
+
+
+def test_where_the_server_cannot_be_asked_it_is_said_what_to_do(segsvc: Program) -> None:
+    with open_ledger(str(segsvc.folder / "segsvc-data"), serving=True, url="http://127.0.0.1:9"):
+        answer = with_password(segsvc, "users", "add", "anne", "--role", "admin")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert "stop that server first. It could not be asked: " in answer.stderr
