@@ -27,7 +27,18 @@ from segsvc.ledger.records import Decider, ReviewPolicy, RunRecord, Verdict
 from segsvc.ledger.runs import chosen_policy, find, policy_columns, policy_of
 from segsvc.ledger.selecting import Selected, select_part
 from segsvc.ledger.standing import stand, tallies
-from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, RUNS, TALLIES, entry_number
+from segsvc.ledger.tables import (
+    BAND_COUNTS,
+    CANDIDATES,
+    CLASSES,
+    DECISIONS,
+    ENTRIES,
+    IDS,
+    IMAGES,
+    RUNS,
+    TALLIES,
+    entry_number,
+)
 from segsvc.ledger.writer import Writing
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
@@ -58,6 +69,7 @@ class _Import:
     point: OperatingPoint | None
     policy: ReviewPolicy
     decided: Counter[Band] = field(default_factory=Counter)
+    bands: Counter[tuple[str, str]] = field(default_factory=Counter)  # of all candidates, by class and band
     review: int = 0
     audit: int = 0
 
@@ -85,6 +97,7 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     for images, candidates in run.parts(point):
         selected = select_part(candidates, point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
         begun.decided.update(selected.decided)
+        begun.bands.update(_by_class_and_band(candidates))
         for some in _some(images, selected):
             _write(ledger, begun, some)
         begun.audit += int(selected.audit.sum())
@@ -96,6 +109,11 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     ledger.write(lambda writing: _index(writing.conn))
     ledger.write(lambda writing: _finish(writing, begun, document, key))
     return find(ledger, document.id)
+
+
+def _by_class_and_band(candidates: pa.Table) -> dict[tuple[str, str], int]:
+    counts = candidates.group_by(["class_name", "band"]).aggregate([([], "count_all")])
+    return {(row["class_name"], row["band"]): row["count_all"] for row in counts.to_pylist()}
 
 
 def _write(ledger: Ledger, begun: _Import, some: _Some) -> None:
@@ -123,7 +141,7 @@ def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: Operati
     row = conn.execute(select(RUNS).where(RUNS.c.run_id == document.id)).mappings().one_or_none()
     if policy is None:
         policy = policy_of(row) if row is not None else chosen_policy()
-    if row is not None and row["import_key"] == import_key(document, point, policy):
+    if row is not None and row["import_key"] == import_key(document, point, policy) and _is_counted(conn, row):
         return None
     spec = document.spec
     columns = {"out": document.out, "input": spec.input, "model": spec.model, "model_digest": spec.model_digest,
@@ -139,6 +157,13 @@ def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: Operati
         conn.execute(update(RUNS).where(RUNS.c.number == number).values(imports=imports, import_key=None))
     _index(conn)  # what an import that was cut off has left
     return _Import(number, imports, run, point, policy)
+
+
+def _is_counted(conn: Connection, row: Mapping[Any, Any]) -> bool:
+    """Whether the run's candidates were counted by class and band, as they are by this version."""
+    total = row["review"] + row["accepted"] + row["rejected"]
+    return not total or conn.execute(select(BAND_COUNTS.c.run_no).where(
+        BAND_COUNTS.c.run_no == row["number"]).limit(1)).scalar() is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +293,7 @@ def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -
                                            ENTRIES.c.gold.is_(None), ~decided))
     _note_rules(writing, begun)
     _count_again(conn, begun)
+    _count_bands(conn, begun)
     lanes.build(conn, run_no)
     classes = conn.execute(select(CLASSES.c.number, CLASSES.c.name)).all()
     here = sorted(name for number, name in classes if conn.execute(select(ENTRIES.c.candidate_no).where(
@@ -297,6 +323,13 @@ def _note_rules(writing: Writing, begun: _Import) -> None:
             "worked_until": writing.now, "note": "", "text": None, "mask_rle": None, "x0": None, "y0": None, "x1": None,
             "y1": None, "undoes": None, "request_id": None, "model_digest": spec.model_digest, "point_digest": digest,
             "n_candidates": count})
+
+
+def _count_bands(conn: Connection, begun: _Import) -> None:
+    numbers = _class_numbers(conn, sorted({name for name, _ in begun.bands}))
+    conn.execute(delete(BAND_COUNTS).where(BAND_COUNTS.c.run_no == begun.run_no))
+    insert_rows(conn, BAND_COUNTS, ["run_no", "class_no", "band", "count"],
+                sorted((begun.run_no, numbers[name], band, count) for (name, band), count in begun.bands.items()))
 
 
 def _count_again(conn: Connection, begun: _Import) -> None:

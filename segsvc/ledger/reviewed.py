@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segsvc.ledger.deciders import decided_by
+from segsvc.ledger.missed import missed
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.pace import pace
 from segsvc.ledger.records import DecidedBy
@@ -28,7 +29,7 @@ def reviewed(ledger: Ledger, run_id: str) -> Reviewed:
     """What stands of the run now. Raises Unknown."""
     run = find(ledger, run_id)
     return Reviewed(decided_by(ledger, run_id), pace(ledger, run_id=run_id, model_digest=run.model_digest),
-                    Reading(run.policy.readers, run.policy.audit_share), None)
+                    Reading(run.policy.readers, run.policy.audit_share), missed(ledger, run_id))
 
 
 def not_reviewed() -> Reviewed:

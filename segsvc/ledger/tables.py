@@ -180,3 +180,9 @@ LABELS = Table(
     _text("request_id", optional=True),
     UniqueConstraint("label_id", name="labels_label_id"), UniqueConstraint("user_id", "request_id", name="labels_request"),
     Index("labels_image", "image_no", "number"))
+
+# How many candidates a run has by class and band, also those that are not here: what an audit was drawn from.
+BAND_COUNTS = Table(
+    "band_counts", METADATA,
+    _number("run_no", key=True), _number("class_no", key=True), _text("band", key=True), _number("count"),
+    sqlite_with_rowid=False)
