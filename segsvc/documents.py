@@ -20,6 +20,7 @@ from segsvc.ledger_documents import (
     GoldDocument,
     LedgerFileDocument,
     ReviewImportDocument,
+    SampleDocument,
     TokenDocument,
     UserDocument,
     UsersDocument,
@@ -360,7 +361,8 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "catalogue": CatalogueDocument,
     "export": ExportDocument, "report": ReportDocument, "doctor": DoctorDocument,
     "metrics": MetricsDocument, "dataset": DatasetDocument, "dataset_check": DatasetCheckDocument,
-    "review_import": ReviewImportDocument, "gold": GoldDocument, "audit": AuditDocument, "users": UsersDocument,
+    "review_import": ReviewImportDocument, "gold": GoldDocument,
+    "sample": SampleDocument, "audit": AuditDocument, "users": UsersDocument,
     "user": UserDocument, "token": TokenDocument, "ledger_file": LedgerFileDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
 }

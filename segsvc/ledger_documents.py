@@ -64,6 +64,36 @@ class AuditDocument(Document):
     faults: list[FaultDocument]
 
 
+class SampleDocument(Document):
+    """What `segsvc sample --json` prints.
+
+    frame: the file that lists what was drawn from, which holds frame_images images in frame_units units; frame_sha256 is of
+    its images and units in their order. drawn: images in the set by now, of drawn_units units; new_images were drawn by this
+    command, and unreadable are those that cannot be opened. skipped: what was passed over in the listing, by reason.
+    """
+
+    name: str
+    dataset: str
+    ledger: str
+    task: str
+    classes: list[str]
+    input: str
+    grouped_by: str | None
+    seed: int
+    frame: str
+    frame_sha256: str
+    frame_images: int
+    frame_units: int
+    framed_at: datetime
+    drawn_units: int
+    drawn: int
+    new_images: int
+    labelled: int
+    left: int
+    unreadable: int
+    skipped: dict[str, int]
+
+
 class UserDocument(Document):
     """A user, as `segsvc users add` and `disable` print it with --json."""
 

@@ -47,8 +47,8 @@ def read_dataset(place: str) -> Dataset:
     Raises ConfigError where there is nothing, where no layout recognises it, and where the layout cannot go on.
     """
     if place.startswith(_LABEL_SET):
-        raise ConfigError(f"DATASET: expected a folder or table, got {place!r}: sets that were labelled here are not read "
-                          "yet. Name a COCO folder, images/ and masks/, a folder per class, or a .csv.")
+        raise ConfigError(f"DATASET: expected a folder or table, got {place!r}: label sets are read by the commands, which "
+                          "know the ledger. `segsvc export` writes one out for programs.")
     files = files_of(place)
     names = plugins.names(plugins.PluginKind.DATASET)
     for name in sorted(names, key=lambda name: (name == _LOOKS_LIKE_ANY, name)):
@@ -151,6 +151,12 @@ def regions(mask: npt.NDArray[np.uint8], dataset: Dataset) -> tuple[TrueObject, 
         candidates, _ = extract_regions(scores, extraction=Extraction(), class_name=name)
         found += [TrueObject(name, each.box, each.mask_rle) for each in candidates]
     return tuple(found)
+
+
+def has_boxes_alone(image: LabelledImage) -> bool:
+    """Whether some object of the image has a box and no mask, so that its px are not known."""
+    return isinstance(image.truth, ObjectTruth) and any(
+        each.mask_rle is None and not each.ignored for each in image.truth.objects)
 
 
 def class_names(image: LabelledImage) -> frozenset[str]:

@@ -33,7 +33,7 @@ class Looked:
 def look(image: LabelledImage, dataset: Dataset, predictor: Predictor, limits: ReadLimits) -> Looked:
     """Asks the model about an image. Raises ImageError where it cannot be read, ConfigError where its labels cannot."""
     if predictor.card.task is not Task.CLASSIFICATION:
-        seen = observe(image, dataset, predictor, limits)
+        seen = observe(image, dataset, predictor, limits, needs_px=False)
         if seen.found is None:
             raise ValueError(f"{image.ref.uri}: expected objects and candidates, got none of both")
         return Looked(image.ref, seen.found, seen.candidates)

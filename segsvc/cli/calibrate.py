@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, say
 from segsvc.documents import CalibrationDocument, CalibrationFailure, printable_path
@@ -30,9 +32,11 @@ RECALL = PRECISION = CONFIDENCE = 0.95
 @click.option("--runtime", type=click.Choice([choice.value for choice in RuntimeChoice]),
               help="What computes the scores; the promise holds for it alone. [default: CUDA where there is a GPU, else "
                    "OpenVINO]")
+@labels_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(model_name: str, place: str, split: str | None, recall: float, precision: float | None, confidence: float,
-            classes: tuple[str, ...], seed: int, threads: int | None, runtime: str | None, as_json: bool) -> int:
+            classes: tuple[str, ...], seed: int, threads: int | None, runtime: str | None, ledger: str,
+            as_json: bool) -> int:
     """Choose MODEL's thresholds so that a recall is promised, and write them beside it with what shows them.
 
     Candidates are flagged from a score on from which at least --recall of the objects are found, with --confidence over
@@ -46,7 +50,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
     from segsvc.ledger.pace import pace_at
 
     targets = Targets(recall, PRECISION if precision is None else precision, confidence)
-    asked = request(find_model(model_name), place, split=split, classes=classes, targets=targets,
+    asked = request(find_model(model_name), resolve(place, ledger), split=split, classes=classes, targets=targets,
                     demands_precision=precision is not None, seed=seed)
     for note in asked.notes:
         say(f"note: {note}")

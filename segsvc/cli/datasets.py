@@ -11,6 +11,8 @@ from collections.abc import Sequence
 import click
 
 from segsvc.card import Task
+from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import CommandGroup, Exit
 from segsvc.dataset_check import problems_of
 from segsvc.dataset_facts import ImageFacts, look
@@ -29,16 +31,18 @@ def command() -> None:
     """Check labelled images, all that is wrong at once; show what is in them.
 
     A DATASET is COCO (annotations.json beside the images), images/ and masks/, a folder per class, or a .csv of uri,labels;
-    on disk or s3://bucket/prefix; with splits as folders train/ val/ calibration/ test/ or a column.
+    on disk or s3://bucket/prefix; with splits as folders train/ val/ calibration/ test/ or a column. Or it is label:SET,
+    images that were drawn by `segsvc sample` and labelled here.
     """
 
 
 @command.command("check")
 @click.argument("dataset")
+@labels_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def check_dataset(dataset: str, as_json: bool) -> int:
+def check_dataset(dataset: str, ledger: str, as_json: bool) -> int:
     """Read every image and label of DATASET and list what is wrong. Ends with 1 where there are errors."""
-    opened = read_dataset(dataset)
+    opened = read_dataset(resolve(dataset, ledger))
     problems = problems_of(opened, _looked_at(opened))
     errors = sum(problem.severity is Severity.ERROR for problem in problems)
     document = DatasetCheckDocument(
@@ -52,10 +56,11 @@ def check_dataset(dataset: str, as_json: bool) -> int:
 
 @command.command("show")
 @click.argument("dataset")
+@labels_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def show_dataset(dataset: str, as_json: bool) -> int:
+def show_dataset(dataset: str, ledger: str, as_json: bool) -> int:
     """Show the classes of DATASET with images and objects by split, its groups and sizes."""
-    opened = read_dataset(dataset)
+    opened = read_dataset(resolve(dataset, ledger))
     facts = _looked_at(opened)
     document = _shown(opened, facts, problems_of(opened, facts))
     click.echo(document.model_dump_json(indent=2) if as_json else "\n".join(_show_lines(document)))

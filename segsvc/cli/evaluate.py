@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, say
 from segsvc.loaded import available_cores
@@ -29,14 +31,15 @@ LABELS = {"dice": "Dice at 0.5", "iou": "IoU at 0.5", "ap50": "AP50", "ap": "AP5
 @click.option("--threads", type=click.IntRange(1), help="[default: all cores]")
 @click.option("--runtime", type=click.Choice([choice.value for choice in RuntimeChoice]),
               help="What computes the scores. [default: CUDA where there is a GPU, else OpenVINO]")
+@labels_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: what metrics.json holds.")
 def command(model_name: str, place: str, split: str | None, out: str, slices: tuple[str, ...], seed: int,
-            threads: int | None, runtime: str | None, as_json: bool) -> int:
+            threads: int | None, runtime: str | None, ledger: str, as_json: bool) -> int:
     """Measure MODEL on labelled images: metrics.json, and a report that says how sure the figures are."""
     from segsvc.converting import ready_runtime  # these load what draws: not for `segsvc evaluate --help`
     from segsvc.evaluation.evaluating import evaluate, request
 
-    asked = request(find_model(model_name), place, split=split, slices=slices, out=out)
+    asked = request(find_model(model_name), resolve(place, ledger), split=split, slices=slices, out=out)
     choice = RuntimeChoice(runtime) if runtime is not None else settings().runtime
     display = ProgressDisplay()
     try:

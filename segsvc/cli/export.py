@@ -16,6 +16,7 @@ from segsvc.cli.main import Exit
 from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
 from segsvc.exporting import Decided, Verdict, export_run
+from segsvc.label_writing import PREFIX, write_set
 from segsvc.ledger import effective, runs
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder
@@ -36,7 +37,12 @@ from segsvc.views import OpenRun
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None, place: str,
             as_json: bool) -> int:
-    """Write what the run in OUT found in a form that other tools read."""
+    """Write what the run in OUT found in a form that other tools read.
+
+    OUT may be label:SET, a set that people labelled here: as coco, or csv where whole images were labelled.
+    """
+    if out.startswith(PREFIX):
+        return _export_labels(out, format_name, Path(to), place, as_json=as_json)
     run = OpenRun(RunFolder(store_of(out).folder(out)))
     writer = plugins.load(plugins.PluginKind.WRITER, format_name)
     when = _time(as_of)
@@ -59,6 +65,19 @@ def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None
         click.echo("note: no candidate is accepted by the bands in force, nor by a person; --verdict all exports every "
                    "stored one", err=True)
     return Exit.SOME_FAILED if count.unreadable_images else Exit.DONE
+
+
+def _export_labels(dataset: str, format_name: str, to: Path, place: str, *, as_json: bool) -> int:
+    if not there_is_one(place):
+        raise ConfigError(f"{dataset}: expected a ledger at {place}, there is none. --ledger says where it is.")
+    with open_ledger(place) as ledger:
+        written = write_set(ledger, dataset, to, format_name=format_name,
+                            say=lambda text: click.echo(f"note: {text}", err=True))
+    document = ExportDocument(format=format_name, to=printable_path(to), images=written.images, candidates=written.labels,
+                              files=1, unreadable_images=written.left_out)
+    click.echo(document.model_dump_json(indent=2) if as_json else
+               f"{_number(written.labels, 'label')} on {_number(written.images, 'image')} in 1 file: {to}")
+    return Exit.SOME_FAILED if written.left_out else Exit.DONE
 
 
 @contextmanager

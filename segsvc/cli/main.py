@@ -43,6 +43,7 @@ COMMANDS = {
     "models": ("segsvc.cli.models", "List, show and fetch models."),
     "datasets": ("segsvc.cli.datasets", "Check labelled images, all that is wrong at once; show what is in them."),
     "export": ("segsvc.cli.export", "Write what was found for other tools: coco, png, geojson, cutout, csv, parquet."),
+    "sample": ("segsvc.cli.sample", "Draw whole images at random, for people to label."),
     "serve": ("segsvc.cli.serve", "Serve the review page and its API."),
     "report": ("segsvc.cli.report", "Write a run's report.html."),
     "review": ("segsvc.cli.review", "Take runs into the ledger, for people to review."),

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from segsvc.card import IntensityScale, Task
+from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.models import model_document
 from segsvc.cli.progress import say
@@ -40,10 +42,11 @@ from segsvc.models.library import read_model
 @click.option("--workers", type=click.IntRange(1), help="Workers by ray: they share every batch. [default: as fit]")
 @click.option("--threads", type=click.IntRange(1), help="Threads, of each worker. [default: all cores]")
 @click.option("--resume", is_flag=True, help="Go on with a training of the same command that was interrupted.")
+@labels_flag
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, arch: str | None, encoder: str | None,
             epochs: int | None, seed: int, domain: str | None, intensity: str | None, licence: str, executor: str,
-            workers: int | None, threads: int | None, resume: bool, as_json: bool) -> int:
+            workers: int | None, threads: int | None, resume: bool, ledger: str, as_json: bool) -> int:
     """Train a model on DATASET: labelled images in any layout that `segsvc datasets check` knows.
 
     The data are checked first; then the model is trained, judged on images that it did not learn from, and written to
@@ -55,8 +58,8 @@ def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, 
     from segsvc.training.trainer import train
 
     request = TrainingRequest(
-        dataset=dataset, task=Task(task), out=place, init=init, freeze_encoder=freeze_encoder, arch=arch, encoder=encoder,
-        epochs=epochs, seed=seed, domain=Domain(domain) if domain is not None else None, licence=licence,
+        dataset=resolve(dataset, ledger), task=Task(task), out=place, init=init, freeze_encoder=freeze_encoder, arch=arch,
+        encoder=encoder, epochs=epochs, seed=seed, domain=Domain(domain) if domain is not None else None, licence=licence,
         scale=IntensityScale(intensity) if intensity is not None else None, resume=resume,
         threads=threads or available_cores())
     if resume and not any(path.is_file() for path in place.rglob("*")):  # what was stopped before its first round left none

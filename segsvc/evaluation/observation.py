@@ -101,18 +101,22 @@ def _nearest(name: str | None, parents: Mapping[str, str | None], known: Collect
 
 
 def observe(image: LabelledImage, dataset: Dataset, predictor: Predictor, limits: ReadLimits, *,
-            flag_at: Mapping[str, float] | None = None) -> Observation:
+            flag_at: Mapping[str, float] | None = None, needs_px: bool = True) -> Observation:
     """What the model says of an image, beside what is true of it.
 
-    flag_at: thresholds of an operating point by class, at which px are counted besides 0.5. Raises ImageError where the
-    image cannot be read, ConfigError where its labels cannot, or the model and the set have nothing in common.
+    flag_at: thresholds of an operating point by class, at which px are counted besides 0.5. needs_px: whether labels of px
+    must be there for a semantic model; without, objects that people only drew a box around will do. Raises ImageError where
+    the image cannot be read, ConfigError where its labels cannot, or the model and the set have nothing in common.
     """
     classes = compared(predictor.card, dataset)
     with opened(store_of(image.ref.uri).open(image.ref), limits) as source:
         if source.frames != 1:
             raise ImageError(ImageErrorKind.UNSUPPORTED,
                              f"expected an image of one frame, which its labels are of, got {source.frames} frames")
-        return _OBSERVERS[predictor.card.task](image, dataset, predictor, classes, source, flag_at or {})
+        task = predictor.card.task
+        if task is Task.SEMANTIC and not needs_px and truth.has_boxes_alone(image):
+            task = Task.INSTANCE  # candidates are compared with objects, px by px of the candidates
+        return _OBSERVERS[task](image, dataset, predictor, classes, source, flag_at or {})
 
 
 def _observe_dense(image: LabelledImage, dataset: Dataset, predictor: Predictor, classes: Compared, source: Source,

@@ -1,0 +1,20 @@
+"""DATASET, wherever a command takes one: a place, or a label set of the ledger."""
+
+from __future__ import annotations
+
+from segsvc.cli.progress import say
+from segsvc.errors import ConfigError
+
+
+def resolve(dataset: str, ledger_place: str) -> str:
+    """The place of the data set; `label:SET` is written out of the ledger first. Raises ConfigError."""
+    from segsvc.label_writing import PREFIX, write_set  # this loads the ledger: not for those who do without
+
+    if not dataset.startswith(PREFIX):
+        return dataset
+    from segsvc.ledger.opening import open_ledger, there_is_one
+
+    if not there_is_one(ledger_place):
+        raise ConfigError(f"{dataset}: expected a ledger at {ledger_place}, there is none. --ledger says where it is.")
+    with open_ledger(ledger_place) as ledger:
+        return str(write_set(ledger, dataset, say=lambda text: say(f"note: {text}")).place)
