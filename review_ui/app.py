@@ -18,6 +18,7 @@ from review_ui import (
     errand_routes,
     health_routes,
     image_routes,
+    label_pages,
     label_routes,
     model_routes,
     pages,
@@ -45,7 +46,7 @@ def described() -> FastAPI:
     app = FastAPI(title="segsvc", version=version("segsvc"), openapi_url=None, docs_url=None, redoc_url=None,
                   description="Candidates that a model found, and what people decide of them.")
     for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, model_routes, health_routes,
-                   errand_routes, pages, cost_pages):
+                   errand_routes, pages, label_pages, cost_pages):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)
