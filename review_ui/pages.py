@@ -18,6 +18,7 @@ from review_ui.schemas import ClassName, Id
 from review_ui.service import Parts, Service, Who, service_of, token_of
 from segsvc.ledger import runs, users
 from segsvc.ledger.errors import Throttled
+from segsvc.ledger.missed import missed
 from segsvc.ledger.progress import progress
 from segsvc.ledger.records import Order, Reader
 
@@ -45,7 +46,8 @@ def root() -> Response:
 @router.get("/review")
 def show_runs(service: Parts, reader: Who) -> Response:
     """All runs and how far they are."""
-    found = [{"run": run, "progress": progress(service.ledger, run.run_id, reader)} for run in runs.all_runs(service.ledger)]
+    found = [{"run": run, "progress": progress(service.ledger, run.run_id, reader),
+              "missed": missed(service.ledger, run.run_id)} for run in runs.all_runs(service.ledger)]
     return render("runs.html", reader=reader, loopback=service.needs_no_users(), runs=found)
 
 
@@ -54,7 +56,7 @@ def show_review(service: Parts, reader: Who, run_id: Annotated[str, Path(max_len
                 class_name: ClassName | None = None, candidate: Annotated[Id | None, Query()] = None) -> Response:
     """The review of one run; with `candidate`, that one is shown first."""
     return render("review.html", reader=reader, loopback=service.needs_no_users(), run=runs.find(service.ledger, run_id),
-                  order=order.value, class_name=class_name, candidate=candidate)
+                  order=order.value, class_name=class_name, candidate=candidate, missed=missed(service.ledger, run_id))
 
 
 def page_problem(request: Request, problem: Problem) -> Response:

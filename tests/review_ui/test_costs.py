@@ -107,3 +107,20 @@ def test_the_pages_are_there_for_runs_and_models(costly: Served) -> None:
         assert (page.status_code, "What a recall costs" in page.text) == (200, True), path
     assert costly.client.get("/cost?model=none").status_code == 404
     assert costly.client.get("/review/none/cost").status_code == 404
+
+
+def test_what_rules_missed_at_the_most_is_told_by_the_route_and_on_both_pages(costly: Served) -> None:
+    path = f"/v1/review/runs/{costly.run_id}/missed"
+    [before] = answer(costly, path)["items"]
+    assert (before["class_name"], before["rejected"], before["left"], before["at_most"]) == ("cell", 30, before["drawn"], 30)
+    assert 0 < before["drawn"] < 30
+    while more := costly.lease(n=50):
+        for item in more:
+            assert costly.decide(item, verdict="rejected").status_code == 201
+    [after] = answer(costly, path)["items"]
+    assert (after["left"], after["nothing"], after["drawn"]) == (0, before["drawn"], before["drawn"])
+    assert after["at_most"] < 30
+    assert "Objects among them, at most" in costly.client.get("/review").text
+    side = costly.client.get(f"/review/{costly.run_id}").text
+    assert "Missed by rule, at most" in side and f"<dd>{after['at_most']} of 30</dd>" in side
+    assert answer(costly, "/v1/review/runs/none/missed", 404)["type"].endswith("unknown")
