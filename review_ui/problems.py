@@ -100,7 +100,7 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
 
 def _of_image(error: ImageError) -> Problem:
     if error.kind in _GONE:
-        return Problem(ProblemType.IMAGE_GONE, f"{error} A verdict is still possible.")
+        return Problem(ProblemType.IMAGE_GONE, str(error))
     return Problem(ProblemType.IMAGE_UNREADABLE, str(error), members={"error_kind": error.kind.value})
 
 
