@@ -8,7 +8,7 @@ from segsvc.errors import ConfigError
 
 def resolve(dataset: str, ledger_place: str) -> str:
     """The place of the data set; `label:SET` is written out of the ledger first. Raises ConfigError."""
-    from segsvc.label_writing import PREFIX, write_set  # this loads the ledger: not for those who do without
+    from segsvc.labels.writing import PREFIX, write_set  # this loads the ledger: not for those who do without
 
     if not dataset.startswith(PREFIX):
         return dataset

@@ -16,7 +16,7 @@ from segsvc.cli.main import Exit
 from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
 from segsvc.exporting import Decided, Verdict, export_run
-from segsvc.label_writing import PREFIX, write_set
+from segsvc.labels.writing import PREFIX, write_set
 from segsvc.ledger import effective, runs
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder

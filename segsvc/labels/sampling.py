@@ -19,6 +19,7 @@ from segsvc.card import Task
 from segsvc.datasets import Split
 from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, ImageError
+from segsvc.labels.frame import drawn, write_frame
 from segsvc.ledger import label_sets
 from segsvc.ledger.errors import Unknown
 from segsvc.ledger.label_records import (
@@ -36,7 +37,6 @@ from segsvc.plan import listing, read_input
 from segsvc.readahead import in_order
 from segsvc.readers import ReadLimits, opened
 from segsvc.results import RunFolder
-from segsvc.sample_frame import drawn, write_frame
 from segsvc.settings import settings, user_data
 from segsvc.stores import Skip, store_of
 from segsvc.summary import left_document

@@ -14,10 +14,20 @@ from pydantic import Field
 from segsvc.card import Document
 from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
+from segsvc.labels.sampling import SampleRequest, sample
+from segsvc.labels.writing import PREFIX
 from segsvc.ledger import gold, intake, runs, users
+from segsvc.ledger.label_records import LabelTask, WhereDiffer
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Role, User, Verdict
-from segsvc.ledger_documents import GoldDocument, PolicyDocument, ReviewImportDocument, TokenDocument, UserDocument
+from segsvc.ledger_documents import (
+    GoldDocument,
+    PolicyDocument,
+    ReviewImportDocument,
+    SampleDocument,
+    TokenDocument,
+    UserDocument,
+)
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import left_document
@@ -109,7 +119,39 @@ class PutGold(Document):
         return GoldDocument(run_id=run_id, ledger=printable_path(ledger.shown), answers=count)
 
 
-AnyErrand = Annotated[AddUser | DisableUser | SetPassword | NewToken | ImportRun | PutGold, Field(discriminator="does")]
+class DrawSample(Document):
+    """Draw images for people to label, into a new label set or into one that there is."""
+
+    does: Literal["draw-sample"] = "draw-sample"
+    source: str
+    n: int
+    name: str
+    seed: int
+    grouped_by: str | None
+    class_names: list[str]
+    task: LabelTask | None
+    model: str | None
+    readers: int
+    where_differ: WhereDiffer
+    more: bool
+
+    def run(self, ledger: Ledger, say: Say) -> SampleDocument:
+        asked = SampleRequest(
+            self.source, self.n, self.name, seed=self.seed, grouped_by=self.grouped_by, class_names=tuple(self.class_names),
+            task=self.task, model=self.model, readers=self.readers, where_differ=self.where_differ, more=self.more)
+        done = sample(ledger, asked, say)
+        record, frame = done.record, done.record.frame
+        return SampleDocument(
+            name=record.name, dataset=f"{PREFIX}{record.name}", ledger=printable_path(ledger.shown), task=record.task.value,
+            classes=list(record.class_names), input=record.input, grouped_by=record.grouped_by, seed=record.seed,
+            frame=printable_path(frame.place), frame_sha256=frame.sha256, frame_images=frame.images,
+            frame_units=frame.units, framed_at=frame.listed_at, drawn_units=record.drawn_units, drawn=record.drawn,
+            new_images=done.new_images, labelled=record.labelled, left=record.left, unreadable=record.unreadable,
+            skipped=done.skipped)
+
+
+AnyErrand = Annotated[AddUser | DisableUser | SetPassword | NewToken | ImportRun | PutGold | DrawSample,
+                      Field(discriminator="does")]
 
 
 def user_document(user: User) -> UserDocument:

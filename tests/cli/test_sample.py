@@ -11,11 +11,11 @@ import cv2
 import pyarrow.parquet as pq
 import pytest
 
+from segsvc.labels.frame import draw_number
 from segsvc.ledger import label_sets, labelling
 from segsvc.ledger.label_records import NewLabelling, NewObject
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import LOCAL
-from segsvc.sample_frame import draw_number
 from segsvc.types import Box
 from tests.cli.test_calibrate import write_dots
 from tests.cli.test_serve import started
