@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import axe_playwright_python
@@ -10,7 +11,10 @@ import pytest
 from playwright.sync_api import Browser, Page, Response, expect
 
 import review_ui
-from tests.review_ui.browser.conftest import Server, person
+from segsvc.ledger import decisions
+from segsvc.ledger.records import LOCAL, NewDecision, Verdict
+from tests.ledger.runs import Drawn, write_run
+from tests.review_ui.browser.conftest import Server, person, served_at
 
 AXE = (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
 STATIC = Path(review_ui.__file__).parent / "static"
@@ -26,16 +30,23 @@ def faults(page: Page) -> list[str]:
             for node in each["nodes"]]
 
 
+def for_everyone(page: Page, name: str, width: int) -> None:
+    assert (name, faults(page)) == (name, [])
+    across = page.evaluate("() => document.documentElement.scrollWidth")
+    assert (name, across) == (name, width)  # nothing is wider than the window
+
+
+def look_of(scheme: str, width: int) -> dict[str, object]:
+    return {"viewport": {"width": width, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
+
+
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
 def test_axe_finds_nothing_serious_on_any_page(browser: Browser, server: Server, scheme: str, width: int) -> None:
-    how = {"viewport": {"width": width, "height": 740}, "color_scheme": scheme, "reduced_motion": "reduce"}
-    with person(browser, server.page_url, **how) as reviewer:
+    with person(browser, server.page_url, **look_of(scheme, width)) as reviewer:
         page = reviewer.page
 
         def looked_at(name: str) -> None:
-            assert (name, faults(page)) == (name, [])
-            across = page.evaluate("() => document.documentElement.scrollWidth")
-            assert (name, across) == (name, width)  # nothing is wider than the window
+            for_everyone(page, name, width)
 
         for path in ("/review", "/login", "/review/none"):
             page.goto(server.url + path)
@@ -60,6 +71,39 @@ def test_axe_finds_nothing_serious_on_any_page(browser: Browser, server: Server,
         expect(page.locator(".cell").first).to_be_visible()
         page.locator(".cell").first.click()
         looked_at("grid")
+
+
+@pytest.mark.parametrize(("scheme", "width"), LOOKS)
+def test_axe_finds_nothing_serious_where_text_is_corrected_verdicts_differ_and_nothing_is_left(
+    browser: Browser, tmp_path: Path, in_process: Callable[[], None], scheme: str, width: int,
+) -> None:
+    write_run(tmp_path / "read", [Drawn("sign", 0.5, text="ST0P"), Drawn("sign", 0.6, text="EXIT")])
+    with (served_at(str(tmp_path / "ledger"), tmp_path / "read", tmp_path) as server,
+          person(browser, server.page_url, **look_of(scheme, width)) as reviewer):
+        first = reviewer.open()
+        for_everyone(reviewer.page, "no picture", width)
+        reviewer.page.keyboard.press("m")
+        expect(reviewer.page.locator("#text")).to_be_visible()
+        for_everyone(reviewer.page, "text", width)
+        reviewer.page.keyboard.press("Escape")
+        decisions.decide(server.ledger, LOCAL, first, NewDecision(Verdict.REJECTED), if_match="*")
+        reviewer.press("a")
+        reviewer.page.locator("#waiting[data-state=hard]").click()
+        for_everyone(reviewer.page, "conflict", width)
+        reviewer.page.keyboard.press("Escape")
+        reviewer.page.keyboard.press("a")
+        expect(reviewer.page.get_by_role("heading", name="You are up to date")).to_be_visible()
+        for_everyone(reviewer.page, "end", width)
+
+
+def test_while_there_is_no_connection_the_verdicts_stay_in_sight_on_a_phone(browser: Browser, server: Server) -> None:
+    with person(browser, server.page_url, **look_of("light", 360)) as reviewer:
+        reviewer.open()
+        reviewer.page.wait_for_load_state("networkidle")
+        server.end()
+        reviewer.press("a")
+        expect(reviewer.page.locator("#trouble")).to_be_visible()
+        expect(reviewer.page.get_by_role("button", name="Accept")).to_be_in_viewport(ratio=1)
 
 
 def test_everything_is_reached_by_the_tab_key_and_the_focus_is_seen(browser: Browser, server: Server) -> None:
@@ -95,7 +139,8 @@ def test_the_scripts_are_small_and_nothing_comes_from_elsewhere(browser: Browser
         reviewer.page.wait_for_load_state("networkidle")
         assert [each.url for each in answers if not each.url.startswith(server.url)] == []
         scripts = {each.url.rsplit("/", 1)[1]: len(each.body()) for each in answers if each.url.endswith(".js")}
-        assert set(scripts) == {path.name for path in STATIC.glob("*.js") if not path.name.startswith(("cost", "label", "runs"))}
+        others = ("cost", "label", "runs")
+        assert set(scripts) == {path.name for path in STATIC.glob("*.js") if not path.name.startswith(others)}
         assert sum(scripts.values()) <= MOST_SCRIPT_BYTES
 
 
