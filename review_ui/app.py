@@ -20,6 +20,7 @@ from review_ui import (
     image_routes,
     label_pages,
     label_routes,
+    missed_routes,
     model_routes,
     pages,
     review_routes,
@@ -45,8 +46,8 @@ def described() -> FastAPI:
     """The routes, and `/openapi.json` that describes them; no page of it, as those load scripts from elsewhere."""
     app = FastAPI(title="segsvc", version=version("segsvc"), openapi_url=None, docs_url=None, redoc_url=None,
                   description="Candidates that a model found, and what people decide of them.")
-    for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, model_routes, health_routes,
-                   errand_routes, pages, label_pages, cost_pages):
+    for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, missed_routes, model_routes,
+                   health_routes, errand_routes, pages, label_pages, cost_pages):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)
