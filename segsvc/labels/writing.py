@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from segsvc.stores import store_of
 
 PREFIX = "label:"
 _AT_ONCE = 16
+_PLACES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +45,16 @@ class WrittenSet:
 
 def write_set(ledger: Ledger, wanted: str, to: Path | None = None, *, format_name: str | None = None,
               say: Callable[[str], None] = lambda text: None) -> WrittenSet:
-    """Writes `label:SET`, or its first images as `label:SET@N`. to: by default a file among those of the ledger.
+    """Writes `label:SET`, its first images as `label:SET@N`, or a stretch of the drawn order as `label:SET@41-100`. to: by default a file among those of the ledger.
 
     format_name: coco or csv, which must be the one that fits what was labelled; None: the one that fits. Images that have
     changed since they were labelled are left out, and said. Raises ConfigError for a set that there is not, that is not
     finished so far, or that holds nothing that can be read.
     """
-    name, first = _parsed(wanted)
+    name, places = _parsed(wanted)
     try:
         record = label_sets.find(ledger, name)
-        images = labelled.images(ledger, name, first=first)
+        images = labelled.images(ledger, name, places=places)
     except Unknown as error:
         raise ConfigError(str(error)) from error
     kept = _unchanged(images, say)
@@ -62,7 +64,7 @@ def write_set(ledger: Ledger, wanted: str, to: Path | None = None, *, format_nam
     if format_name not in (None, own := "csv" if is_table else "coco"):
         raise ConfigError(f"--format: expected {own} for the label set {name}, which is about {record.task.value}, got "
                           f"{format_name}")
-    data = (_table if is_table else _coco)(record, kept, first)
+    data = _table(record, kept) if is_table else _coco(record, kept, places)
     if to is None:
         digest = hashlib.sha256(data).hexdigest()[:12]
         to = _folder(ledger) / f"{wanted.removeprefix(PREFIX)}-{digest}{'.csv' if is_table else '.json'}"
@@ -71,11 +73,16 @@ def write_set(ledger: Ledger, wanted: str, to: Path | None = None, *, format_nam
     return WrittenSet(to, len(kept), n_labels, len(images) - len(kept))
 
 
-def _parsed(wanted: str) -> tuple[str, int | None]:
-    name, at, count = wanted.removeprefix(PREFIX).partition("@")
-    if not name or (at and not (count.isascii() and count.isdigit() and len(count) < 10)):
-        raise ConfigError(f"DATASET: expected {PREFIX}SET, or {PREFIX}SET@N for its first N images, got {wanted!r}")
-    return name, int(count) if at else None
+def _parsed(wanted: str) -> tuple[str, tuple[int, int] | None]:
+    name, at, places = wanted.removeprefix(PREFIX).partition("@")
+    if name and not at:
+        return name, None
+    found = _PLACES.fullmatch(places)
+    if not name or found is None:
+        raise ConfigError(f"DATASET: expected {PREFIX}SET, {PREFIX}SET@N for its first N images, or {PREFIX}SET@A-B for "
+                          f"those from A to B in drawn order, got {wanted!r}")
+    first, last = found.groups()
+    return name, (int(first) if last else 1, int(last or first))
 
 
 def _folder(ledger: Ledger) -> Path:
@@ -109,7 +116,7 @@ def _group(record: LabelSet, image: LabelledImage) -> str | None:
     return image.unit if record.grouped_by is not None else image.meta.get("group")
 
 
-def _table(record: LabelSet, images: Sequence[LabelledImage], first: int | None) -> bytes:
+def _table(record: LabelSet, images: Sequence[LabelledImage]) -> bytes:
     own = sorted({name for each in images for name in each.meta} - {"uri", "labels", "group", "split"})
     provenance = list(_provenance(images[0]))
     file = io.StringIO(newline="")
@@ -123,7 +130,7 @@ def _table(record: LabelSet, images: Sequence[LabelledImage], first: int | None)
     return file.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _coco(record: LabelSet, images: Sequence[LabelledImage], first: int | None) -> bytes:
+def _coco(record: LabelSet, images: Sequence[LabelledImage], places: tuple[int, int] | None) -> bytes:
     number = {name: place for place, name in enumerate(record.class_names, start=1)}
     annotations: list[Mapping[str, Any]] = []
     for each in images:
@@ -134,7 +141,7 @@ def _coco(record: LabelSet, images: Sequence[LabelledImage], first: int | None) 
     document = {
         "info": {"description": f"{PREFIX}{record.name}: images drawn at random, labelled whole", "label_set": record.name,
                  "input": record.input, "seed": record.seed, "frame_images": frame.images, "frame_units": frame.units,
-                 "frame_sha256": frame.sha256, "drawn_units": record.drawn_units, "first": first,
+                 "frame_sha256": frame.sha256, "drawn_units": record.drawn_units, "places": places,
                  "where_differ": record.where_differ.value},
         "images": [{"id": each.position, "file_name": each.image.uri, "width": each.image.width_px,
                     "height": each.image.height_px, "image_id": each.image.image_id, "image_version": each.image.version,

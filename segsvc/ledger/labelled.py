@@ -15,20 +15,20 @@ from segsvc.ledger.tables import IMAGES, SAMPLED
 from segsvc.quality.agreement import consensus
 
 
-def images(ledger: Ledger, name: str, *, first: int | None = None) -> list[LabelledImage]:
-    """The images of the set in drawn order, all or the first so many, without those that cannot be read.
+def images(ledger: Ledger, name: str, *, places: tuple[int, int] | None = None) -> list[LabelledImage]:
+    """The images of the set in drawn order, without those that cannot be read.
 
-    Raises Unknown, and ConfigError where some of them are still to be labelled: what is labelled already is no random
-    sample of the set, as quick ones are labelled first; the first ones in drawn order are.
+    places: only those from the first to the last of these places, counted from 1. Raises Unknown, and ConfigError where
+    some of them are still to be labelled: what is labelled already is no random sample of the set, as quick ones are
+    labelled first; a stretch of the drawn order is.
     """
     with ledger.read() as conn:
         row = set_row(conn, name)
-        _check_finished(row.record, first)
+        first, last = _checked(row.record, places)
         sampled = select(SAMPLED, SAMPLED.c.place.label("position"), *(IMAGES.c[each] for each in (
             "image_id", "version", "width_px", "height_px", "frames"))).join(
                 IMAGES, IMAGES.c.number == SAMPLED.c.image_no).where(SAMPLED.c.set_no == row.number)
-        if first is not None:
-            sampled = sampled.where(SAMPLED.c.place <= first)
+        sampled = sampled.where(SAMPLED.c.place.between(first, last))
         found = []
         for each in conn.execute(sampled.order_by(SAMPLED.c.place)).mappings().all():
             said = label_rows.standing(conn, each["image_no"], set_no=row.number, run_no=None).values()
@@ -45,14 +45,19 @@ def agreed(record: LabelSet, image: LabelledImage) -> list[Label]:
     return [image.opinions[person].labels[place] for person, place in consensus(opinions, at_least=wanted)]
 
 
-def _check_finished(record: LabelSet, first: int | None) -> None:
+def _checked(record: LabelSet, places: tuple[int, int] | None) -> tuple[int, int]:
+    """The first and last place. Raises ConfigError where not all in between are labelled."""
     usable = record.drawn if record.first_open is None else record.first_open - 1
-    hint = f" The first {usable} in drawn order are: label:{record.name}@{usable}." if usable else ""
-    if first is not None and not 1 <= first <= usable:
-        raise ConfigError(f"label set {record.name}: expected 1 to {usable}, got {first}: so many of its images, in drawn "
-                          "order, are labelled" if usable else f"label set {record.name}: expected labelled images, the "
-                          f"first in drawn order is not labelled yet ({record.left} of {record.drawn} are left)")
-    if first is None and record.left:
-        are = "1 is left" if record.left == 1 else f"{record.left} are left"
-        raise ConfigError(f"label set {record.name}: expected all {record.drawn} images to be labelled, {are}.{hint} Label "
-                          "the rest by `segsvc serve`, at /label.")
+    left = "1 is left" if record.left == 1 else f"{record.left} are left"
+    if not usable:
+        raise ConfigError(f"label set {record.name}: expected labelled images, got {record.drawn} the first of which is not "
+                          f"labelled yet; {left}. Label them by `segsvc serve`, at /label.")
+    if places is None and record.left:
+        raise ConfigError(f"label set {record.name}: expected all {record.drawn} images to be labelled, {left}. The first "
+                          f"{usable} in drawn order are: label:{record.name}@{usable}. Label the rest by `segsvc serve`, at "
+                          "/label.")
+    first, last = places or (1, record.drawn)
+    if not 1 <= first <= last <= usable:
+        raise ConfigError(f"label set {record.name}: expected places from 1 to {usable}, as so many of its images are "
+                          f"labelled in drawn order, got {first} to {last}")
+    return first, last

@@ -94,6 +94,10 @@ def test_labels_are_a_data_set_that_shows_a_recall(segsvc: Program) -> None:
     assert "expected all 100 images to be labelled, 60 are left. The first 40 in drawn order are: label:streets@40" in (
         unfinished.stderr)
     assert segsvc("datasets", "check", "label:streets@40", "--ledger", ledger).code == 0
+    stretch = segsvc("datasets", "show", "label:streets@31-40", "--ledger", ledger, "--json")
+    assert sum(json.loads(stretch.stdout)["images"].values()) == 10
+    for wrong in ("label:streets@0", "label:streets@9-3", "label:streets@41", "label:streets@x", "label:", "label:streets@"):
+        assert segsvc("datasets", "show", wrong, "--ledger", ledger).code == 2
     label_all(ledger, dots / "masks")
     shown = segsvc("datasets", "show", "label:streets", "--ledger", ledger, "--json")
     assert sum(json.loads(shown.stdout)["images"].values()) == 100

@@ -182,11 +182,12 @@ def test_a_set_that_is_not_finished_says_how_far_it_may_be_used(ledger: Ledger) 
     with pytest.raises(ConfigError, match=r"expected all 4 images to be labelled, 1 is left\. The first 2 in drawn order "
                                           r"are: label:streets@2"):
         labelled.images(ledger, "streets")
-    assert [image.position for image in labelled.images(ledger, "streets", first=2)] == [1, 2]
-    with pytest.raises(ConfigError, match="expected 1 to 2, got 3"):
-        labelled.images(ledger, "streets", first=3)
+    assert [image.position for image in labelled.images(ledger, "streets", places=(1, 2))] == [1, 2]
+    with pytest.raises(ConfigError, match="expected places from 1 to 2, as so many of its images are labelled"):
+        labelled.images(ledger, "streets", places=(1, 3))
     _say(ledger, ANN, ids[2])
     assert len(labelled.images(ledger, "streets")) == 4
+    assert [image.position for image in labelled.images(ledger, "streets", places=(3, 4))] == [3, 4]
 
 
 def test_images_that_could_not_be_opened_are_counted_and_never_given(ledger: Ledger) -> None:
