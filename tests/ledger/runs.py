@@ -27,14 +27,20 @@ MASK = "T2:N2N2O1"
 
 @dataclass(frozen=True)
 class Drawn:
-    """A candidate: its class, its score, and in which image it is."""
+    """A candidate: its class, its score, in which image it is, and what it reads if it is text, else it is a region."""
 
     class_name: str
     score: float
     image: int = 0
+    text: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "region" if self.text is None else "text"
 
     def candidate_id(self, place: int) -> str:
-        return stable_id(image_id(self.image), DIGEST, 0, "region", self.class_name, *box(place), MASK.encode())
+        content = MASK.encode() if self.text is None else self.text
+        return stable_id(image_id(self.image), DIGEST, 0, self.kind, self.class_name, *box(place), content)
 
 
 def image_id(number: int) -> str:
@@ -88,9 +94,9 @@ def _row(place: int, each: Drawn) -> dict[str, object]:
     x0, y0, x1, y1 = box(place)
     return {"candidate_id": each.candidate_id(place), "image_id": image_id(each.image),
             "image_uri": f"file:///images/{each.image}.png", "image_version": "1-1", "frame": 0, "model": "drawn",
-            "model_digest": DIGEST, "class_name": each.class_name, "kind": "region", "score": each.score,
-            "mean_score": each.score, "x0": x0, "y0": y0, "x1": x1, "y1": y1, "area_px": 100, "mask_rle": MASK, "text": None,
-            "touches_edge": False}
+            "model_digest": DIGEST, "class_name": each.class_name, "kind": each.kind, "score": each.score,
+            "mean_score": each.score, "x0": x0, "y0": y0, "x1": x1, "y1": y1, "area_px": 100, "touches_edge": False,
+            "mask_rle": MASK if each.text is None else None, "text": each.text}
 
 
 def _image(number: int, candidates: int) -> dict[str, object]:

@@ -1,16 +1,19 @@
-"""Many decided at once, and masks corrected by hand."""
+"""Many decided at once, and masks and texts corrected by hand."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from segsvc.imaging import masks
 from segsvc.ledger import candidates
 from segsvc.ledger.records import LOCAL
-from tests.review_ui.browser.conftest import SCRIPT, Reviewer, Server, on_both
+from tests.ledger.runs import Drawn, write_run
+from tests.review_ui.browser.conftest import SCRIPT, Reviewer, Server, on_both, person, served_at
 
 
 @on_both
@@ -115,3 +118,24 @@ def test_a_correction_is_taken_back_step_by_step_and_given_up(reviewer: Reviewer
     reviewer.all_saved()
     before = server.item(candidate)
     assert [(each.candidate_id, each.mask_rle) for each in server.mine()] == [(candidate, before.mask_rle)]
+
+
+def test_what_was_read_is_corrected(browser: Browser, tmp_path: Path, in_process: Callable[[], None]) -> None:
+    write_run(tmp_path / "read", [Drawn("sign", 0.5, text="ST0P"), Drawn("sign", 0.6, text="EXIT")])
+    with (served_at(str(tmp_path / "ledger"), tmp_path / "read", tmp_path) as server,
+          person(browser, server.page_url) as reviewer):
+        first = reviewer.open()
+        expect(reviewer.page.locator("#question")).to_have_text("Does this read “ST0P”?")
+        reviewer.page.keyboard.press("m")
+        field = reviewer.page.locator("#text-words")
+        expect(field).to_have_value("ST0P")
+        field.fill("never kept")
+        reviewer.page.keyboard.press("Escape")
+        reviewer.page.keyboard.press("m")
+        expect(field).to_have_value("ST0P")
+        field.fill("STOP")
+        reviewer.page.get_by_role("button", name="Save", exact=True).click()
+        reviewer.sees(after=first)
+        reviewer.all_saved()
+        decision, = server.mine()
+        assert (decision.candidate_id, decision.verdict.value, decision.text) == (first, "edited", "STOP")

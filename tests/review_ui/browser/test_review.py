@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from playwright.sync_api import Browser, expect
 
 from segsvc.ledger import candidates
@@ -176,22 +175,6 @@ def test_scripts_in_classes_notes_and_file_names_are_shown_as_text(reviewer: Rev
     reviewer.page.locator("#grid-button").click()
     expect(reviewer.page.locator("#grid-class")).to_contain_text(SCRIPT)
     assert reviewer.page.locator("img[src=x], [onerror]").count() == 0
-
-
-@pytest.mark.parametrize(("x", "y", "verdict"), [(150, 0, "accepted"), (-150, 10, "rejected"), (0, -150, "unsure")])
-def test_a_swipe_decides(browser: Browser, server: Server, x: int, y: int, verdict: str) -> None:
-    phone = {"viewport": {"width": 360, "height": 720}, "has_touch": True, "is_mobile": True}
-    with person(browser, server.page_url, **phone) as reviewer:
-        first = reviewer.open()
-        touch = reviewer.page.context.new_cdp_session(reviewer.page)
-        points = [{"x": 180 + x * step / 6, "y": 300 + y * step / 6} for step in range(7)]
-        touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": points[:1]})
-        for point in points[1:]:
-            touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [point]})
-        touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        reviewer.sees(after=first)
-        reviewer.all_saved()
-        assert server.standing() == [(first, verdict)]
 
 
 def test_an_image_that_is_gone_is_said_and_a_verdict_is_still_possible(reviewer: Reviewer, server: Server) -> None:
