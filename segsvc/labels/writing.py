@@ -45,11 +45,11 @@ class WrittenSet:
 
 def write_set(ledger: Ledger, wanted: str, to: Path | None = None, *, format_name: str | None = None,
               say: Callable[[str], None] = lambda text: None) -> WrittenSet:
-    """Writes `label:SET`, its first images as `label:SET@N`, or a stretch of the drawn order as `label:SET@41-100`. to: by default a file among those of the ledger.
+    """Writes `label:SET`, its first images as `label:SET@N`, or a stretch of the drawn order as `label:SET@41-100`.
 
-    format_name: coco or csv, which must be the one that fits what was labelled; None: the one that fits. Images that have
-    changed since they were labelled are left out, and said. Raises ConfigError for a set that there is not, that is not
-    finished so far, or that holds nothing that can be read.
+    to: by default a file among those of the ledger. format_name: coco or csv, which must be the one that fits what was
+    labelled; None: the one that fits. Images that have changed since they were labelled are left out, and said. Raises
+    ConfigError for a set that there is not, that is not finished so far, or that holds nothing that can be read.
     """
     name, places = _parsed(wanted)
     try:
