@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from segsvc.card import ModelCard, RunSpec
+from segsvc.improvement_documents import ImproveDocument, VerdictLabelsDocument, VersionsDocument
 from segsvc.ledger_documents import (
     AuditDocument,
     GoldDocument,
@@ -365,6 +366,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "sample": SampleDocument, "audit": AuditDocument, "users": UsersDocument,
     "user": UserDocument, "token": TokenDocument, "ledger_file": LedgerFileDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
+    "verdict_labels": VerdictLabelsDocument, "improve": ImproveDocument, "model_versions": VersionsDocument,
 }
 WRITTEN_BY_HAND = frozenset({"card", "operating_point"})
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -82,6 +82,7 @@ def request(model: Model, place: str, *, split: str | None, classes: Sequence[st
     """
     _check_targets(targets)
     dataset = truth.read_dataset(place)
+    _refuse_reviewed(dataset)
     known = compared(model.card, dataset)
     names = _wanted(known, classes)
     chosen = Split.CALIBRATION if split is None and Split.CALIBRATION in dataset.splits else (
@@ -112,6 +113,15 @@ def _wanted(known: Compared, classes: Sequence[str]) -> tuple[str, ...]:
             raise ConfigError(f"--class {name}: expected a class that the model and the set both know, got none. There are: "
                               f"{', '.join(known.names)}.")
     return tuple(name for name in known.names if not classes or name in classes)
+
+
+def _refuse_reviewed(dataset: Dataset) -> None:
+    """Raises ConfigError where labels are decisions of a review."""
+    if dataset.origin is not None:
+        raise ConfigError(f"data set {dataset.place}: expected whole images that people labelled, got what was decided in "
+                          f"the review of {few(dataset.origin.runs)}. That is a biased sample: nobody looked where the "
+                          "model saw nothing, and the recall would come out too high. Draw images by `segsvc sample` and "
+                          "label them whole; reviewed ones are for `segsvc train` and `segsvc improve --from-review`.")
 
 
 def _refuse_learnt(model: Model, images: Sequence[LabelledImage]) -> None:

@@ -12,6 +12,7 @@ import click
 
 from segsvc.card import Task
 from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.from_review import from_review
 from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import CommandGroup, Exit
 from segsvc.dataset_check import problems_of
@@ -34,6 +35,9 @@ def command() -> None:
     on disk or s3://bucket/prefix; with splits as folders train/ val/ calibration/ test/ or a column. Or it is label:SET,
     images that were drawn by `segsvc sample` and labelled here.
     """
+
+
+command.add_command(from_review)
 
 
 @command.command("check")

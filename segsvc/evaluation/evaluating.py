@@ -146,7 +146,7 @@ def evaluate(asked: EvaluationRequest, runtime: Runtime, *, threads: int, seed: 
             place=asked.dataset.place, layout=asked.dataset.layout, split=asked.split.value if asked.split else None,
             images=len(asked.images), exclusive=asked.dataset.exclusive),
         classes=asked.classes, failed=failed, seen=seen_in_training(asked.images, asked.trained_on))
-    more = [*_apart(point, asked.classes), *_problems(asked.dataset)]
+    more = [*_reviewed(asked.dataset), *_apart(point, asked.classes), *_problems(asked.dataset)]
     document = document.model_copy(update={"notes": [*document.notes, *more]})
     write_evaluation(asked.out, document, observations, limits)
     return document
@@ -235,6 +235,11 @@ def _apart(point: OperatingPoint | None, classes: Compared) -> list[str]:
     apart = [name for name in classes.names if len({_flag_at(point, each) for each in classes.counted_as(name)}) > 1]
     return [f"The operating point has other thresholds for {_listed(apart)} than for what counts as that: there are no "
             "figures at it."] if apart else []
+
+
+def _reviewed(dataset: Dataset) -> list[str]:
+    return ["The labels are what people decided in a review: nobody looked where the model saw nothing, so what it missed "
+            "is in no figure, and recall comes out too high."] if dataset.origin is not None else []
 
 
 def _problems(dataset: Dataset) -> list[str]:

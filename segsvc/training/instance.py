@@ -55,6 +55,7 @@ class InstanceLesson:
         self._mean = np.asarray(card.normalisation.mean, np.float32)
         self._std = np.asarray(card.normalisation.std, np.float32)
         self._objects = [self._objects_of(image) for image in learnt]
+        self._hidden = [self._hidden_in(image) for image in learnt]
         self._turns = turns(np.array([bool(objects) for objects in self._objects]))
 
     @property
@@ -72,7 +73,7 @@ class InstanceLesson:
             middle = middle[0] + shift[0], middle[1] + shift[1]
         warp = draw_warp(random, self._variation, side_px=self._crop_px, middle=middle)
         window = warp.window(width, height)
-        pixels = take(self._pictures.window(image.ref, window), warp, window, outside=0.0)
+        pixels = take(self._visible(self._turns[index], window), warp, window, outside=0.0)
         shaded = (shade(random, pixels.astype(np.float32), self._variation) - self._mean) / self._std
         boxes, labels, shapes = self._warped(objects, warp, window)
         return ObjectCrop(np.ascontiguousarray(np.moveaxis(shaded, 2, 0)), boxes, labels, shapes,
@@ -101,6 +102,22 @@ class InstanceLesson:
         summary = summarise(seen, compared(self._card, self._dataset).names, self._card.task, seed=0, resamples=0, slices=())
         ap50, ap = (summary.figures[name].value or 0.0 for name in ("ap50", "ap"))
         return {"score": (ap50 + ap) / 2, "ap50": ap50, "ap": ap}
+
+    def _visible(self, number: int, window: Box) -> Floats:
+        """The px of a window of a learnt image; black where labels say to ignore them: nothing is learnt there."""
+        pixels = self._pictures.window(self._learnt[number].ref, window)
+        if not self._hidden[number]:
+            return pixels
+        shown = [(each.mask_rle or b"", each.box, 0) for each in self._objects[number]]
+        is_hidden = masks.compose([*self._hidden[number], *shown], window=window) == 1
+        return np.where(is_hidden[:, :, None], np.float32(0), pixels)
+
+    def _hidden_in(self, image: LabelledImage) -> tuple[tuple[bytes, Box, int], ...]:
+        """What the labels say to ignore, as layers of a mask."""
+        width, height = self._pictures.size_px(image.ref)
+        return tuple((each.mask_rle if each.mask_rle is not None else masks.encode(
+            np.ones((each.box.height_px, each.box.width_px), np.bool_)), each.box, 1)
+            for each in truth.objects(image, self._dataset, width_px=width, height_px=height) if each.ignored)
 
     def _objects_of(self, image: LabelledImage) -> tuple[TrueObject, ...]:
         width, height = self._pictures.size_px(image.ref)
