@@ -39,6 +39,7 @@ COMMANDS = {
     "band": ("segsvc.cli.band", "Put other thresholds in force for a finished run: a query, not a second run."),
     "train": ("segsvc.cli.train", "Train a model on labelled images, and say how good it is."),
     "calibrate": ("segsvc.cli.calibrate", "Choose a model's thresholds so that a recall is promised."),
+    "improve": ("segsvc.cli.improve", "Train a model on; the new version takes its place if it is shown to be no worse."),
     "evaluate": ("segsvc.cli.evaluate", "Measure a model on labelled images: metrics.json and report.html."),
     "models": ("segsvc.cli.models", "List, show and fetch models."),
     "datasets": ("segsvc.cli.datasets", "Check labelled images, all that is wrong at once; show what is in them."),

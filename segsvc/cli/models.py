@@ -10,6 +10,7 @@ import click
 from segsvc.cli.exchange import export_model, import_model
 from segsvc.cli.main import CommandGroup, Exit
 from segsvc.cli.pull import pull
+from segsvc.cli.versions import list_versions, restore_version
 from segsvc.documents import ModelDocument, ModelsDocument, ModelSummary, printable_path
 from segsvc.errors import ConfigError
 from segsvc.models.library import Model, find_model, model_names
@@ -24,6 +25,8 @@ def command() -> None:
 command.add_command(import_model)
 command.add_command(export_model)
 command.add_command(pull)
+command.add_command(list_versions)
+command.add_command(restore_version)
 
 
 @command.command("list")

@@ -21,6 +21,8 @@ from segsvc.types import stable_id
 if TYPE_CHECKING:
     import torch
 
+KEPT = ".versions"  # in the user's models folder: a folder for each name, with the versions that are not in force
+NEXT = "next"  # in there: which of them is being put in force
 PACKAGED = Path(__file__).parent.parent / "packaged_models"
 WEIGHTS = "model.safetensors"
 _FETCHED = (WEIGHTS, "operating_point.json", "metrics.json", "card.json")  # of a model in a store; the card last
@@ -108,12 +110,29 @@ def _find(name: str) -> Model:
         if not _has_card(folder):
             raise ConfigError(f"model: expected a folder with card.json, got {name!r}")
         return read_model(folder)
-    for folder in folders():
-        if _has_card(folder / name):
-            return read_model(folder / name)
+    for folder in (settings().models_dir / name, *_next_in_force(name), PACKAGED / name):
+        if _has_card(folder):
+            return read_model(folder)
     if _has_card(Path(name)):
         return read_model(Path(name))
     raise UnknownName("model", name, model_names())
+
+
+def _next_in_force(name: str) -> tuple[Path, ...]:
+    """The version that was being put in force when that was cut short: its place was free then."""
+    kept = settings().models_dir / KEPT / name
+    try:
+        return (kept / (kept / NEXT).read_text("utf-8"),)
+    except (OSError, ValueError):  # as a rule: there is none
+        return ()
+
+
+def kept_versions(name: str) -> tuple[Path, ...]:
+    """The folders of a model's versions that are not in force, sorted."""
+    try:
+        return tuple(sorted(folder for folder in (settings().models_dir / KEPT / name).iterdir() if _has_card(folder)))
+    except OSError:
+        return ()
 
 
 def _fetched(uri: str) -> Path:
@@ -145,12 +164,20 @@ def _fetched(uri: str) -> Path:
 
 
 def find_same_model(name: str, digest: str) -> Model | None:
-    """The model of that name, if it is still here and the same; None where it is gone, damaged or was changed."""
+    """The model of that name, if it is still here and the same, be it a version that was replaced; else None."""
     try:
         model = find_model(name)
+        if model.digest == digest:
+            return model
     except ConfigError:
-        return None
-    return model if model.digest == digest else None
+        pass
+    for folder in kept_versions(name) if "/" not in name else ():
+        try:
+            if (kept := read_model(folder)).digest == digest:
+                return kept
+        except ConfigError:  # damaged: it is not the one
+            continue
+    return None
 
 
 def read_model(folder: Path) -> Model:

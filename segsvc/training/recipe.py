@@ -42,7 +42,8 @@ _CROP_PX, _SCALED_CROP_PX = 192, 320
 class TrainingRequest:
     """What a user asks of a training; None is for the recipe to choose.
 
-    init: "imagenet", "random", or the name or folder of a model. epochs: passes over the images to learn from.
+    init: "imagenet", "random", or the name or folder of a model. epochs: passes over the images to learn from. called: what
+    the card calls the data, where their file was made for this training alone.
     """
 
     dataset: str
@@ -58,6 +59,7 @@ class TrainingRequest:
     scale: IntensityScale | None = None
     licence: str = "unstated"
     resume: bool = False
+    called: str | None = None
     threads: int = 1
 
     def __post_init__(self) -> None:

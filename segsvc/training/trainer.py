@@ -19,7 +19,7 @@ from segsvc.dataset_check import check, refuse_errors
 from segsvc.datasets import Dataset, LabelledImage, ObjectTruth, Split
 from segsvc.errors import ConfigError
 from segsvc.evaluation import compared, observe, summarise
-from segsvc.evaluation.evaluating import TRAINED_ON, metrics_document, write_evaluation
+from segsvc.evaluation.evaluating import TRAINED_ON, learnt_from, metrics_document, write_evaluation
 from segsvc.metrics_document import Course, EvaluatedData, EvaluatedModel, Round, SeenInTraining
 from segsvc.models.checkpoint import save_model, write_whole
 from segsvc.models.library import WEIGHTS, find_model
@@ -117,7 +117,7 @@ def _readable(request: TrainingRequest) -> Dataset:
     if dataset.task not in teaches:
         raise ConfigError(f"--task {request.task}: expected labels that teach it, got {dataset.place}, a set of the layout "
                           f"{dataset.layout}, which teaches {dataset.task}")
-    return dataset
+    return dataset if request.called is None else replace(dataset, place=request.called)
 
 
 @contextmanager
@@ -173,7 +173,8 @@ class _Job:
         self._draft = _draft(request, dataset, recipe)
         self._started()  # what cannot be begun with is said now
         taught = [image for image in dataset.images if image.split not in (Split.CALIBRATION, Split.TEST)]
-        self._seen = sorted({truth.content_digest(image.ref) for image in taught})
+        of_start = learnt_from(find_model(request.init)) if request.init not in (IMAGENET, RANDOM) else None
+        self._seen = sorted({truth.content_digest(image.ref) for image in taught} | (of_start or frozenset()))
         self._data_digest = truth.data_digest(taught)
 
     @property
