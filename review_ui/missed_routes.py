@@ -12,6 +12,7 @@ from review_ui.problems import ProblemType
 from review_ui.schemas import Answer
 from review_ui.service import Parts, Who
 from segsvc.ledger.missed import missed
+from segsvc.ledger.missed_images import missed_images
 from segsvc.quality.missed import MissedBound
 
 router = APIRouter(prefix="/v1", tags=["review"], responses=problems(ProblemType.SIGN_IN))
@@ -41,20 +42,46 @@ class BoundAnswer(Answer):
                    at_most=bound.at_most)
 
 
+class ImagesBoundAnswer(Answer):
+    """On at most `at_most` of a run's images an object of the class is not flagged, by a label set that was drawn from it.
+
+    unit: what is counted, images or the groups that were drawn whole; of the run there are `units`. missed: of the labelled
+    ones. What is left counts as missed.
+    """
+
+    set: str
+    unit: str
+    class_name: str
+    units: int
+    drawn: int
+    missed: int
+    left: int
+    at_most: int
+
+
 class MissedAnswer(Answer):
-    """The bounds of a run, by class, which hold together with `confidence`; none where rules rejected nothing."""
+    """The bounds of a run, by class, which hold together with `confidence`; none where rules rejected nothing. images: those
+    of whole images that people labelled, which hold together within each label set."""
 
     example: ClassVar[dict[str, Any]] = {"confidence": 0.95, "items": [{
         "class_name": "nucleus", "rejected": 48000, "drawn": 470, "objects": 3, "nothing": 467, "unsure": 0, "left": 0,
-        "at_most": 785}]}
+        "at_most": 785}], "images": [{
+            "set": "plates", "unit": "image", "class_name": "nucleus", "units": 2300, "drawn": 100, "missed": 4, "left": 0,
+            "at_most": 204}]}
     model_config = ConfigDict(json_schema_extra={"examples": [example]})
 
     confidence: float
     items: list[BoundAnswer]
+    images: list[ImagesBoundAnswer]
 
 
 @router.get("/review/runs/{run_id}/missed", responses=problems(ProblemType.UNKNOWN))
 def show_missed(service: Parts, _: Who, run_id: Annotated[str, Path(max_length=200)]) -> MissedAnswer:
     """How many of the candidates that rules rejected are objects, at the most, by the audit as far as it was read."""
     found = missed(service.ledger, run_id)
-    return MissedAnswer(confidence=found.confidence, items=[BoundAnswer.of(each) for each in found.rows])
+    return MissedAnswer(
+        confidence=found.confidence, items=[BoundAnswer.of(each) for each in found.rows],
+        images=[ImagesBoundAnswer(
+            set=of_set.set_name, unit=of_set.unit, class_name=each.audited.class_name, units=each.audited.rejected,
+            drawn=each.audited.drawn, missed=each.audited.objects, left=each.audited.left, at_most=each.at_most)
+            for of_set in missed_images(service.ledger, run_id) for each in of_set.missed.rows])

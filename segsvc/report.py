@@ -21,7 +21,7 @@ from segsvc import report_charts as charts
 from segsvc.ledger.records import DecidedBy
 from segsvc.operating_point import ClassThresholds, OperatingPoint
 from segsvc.quality.cost import Cost, says, time_of
-from segsvc.quality.missed import Missed
+from segsvc.quality.missed import Missed, MissedImages
 from segsvc.types import Band, Box, ExtractionCounts
 from segsvc.writers.paths import replacing
 
@@ -135,7 +135,8 @@ class RunReport:
 
     `wording` says what may be said of the thresholds (`OperatingPoint.wording`), `note` where they come from, `drift`
     whether the images are like the calibration's, and `in_doubt` that they are not.
-    `decided` tells who decided what, where a ledger holds the run, and `missed` what its audit says of what rules rejected.
+    `decided` tells who decided what, where a ledger holds the run, and `missed` and `missed_images` what its audit and whole
+    images that were labelled say of what rules rejected.
     `cost` is what each recall of the calibration would cost, of which may be said `cost_wording`; `in_force` is the recall
     that the bands are of.
     `skipped` counts files of the input that are no images by reason; `filtered` the regions that were not stored.
@@ -164,6 +165,7 @@ class RunReport:
     versions: Mapping[str, str] = field(default_factory=dict)
     decided: tuple[DecidedBy, ...] = ()
     missed: Missed | None = None
+    missed_images: tuple[MissedImages, ...] = ()
     cost: Cost | None = None
     cost_wording: str = ""
     in_force: float | None = None

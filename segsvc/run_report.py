@@ -99,7 +99,7 @@ def run_report(folder: RunFolder, document: RunDocument, reviewed: Reviewed | No
         examples=_examples(found, point, names), failures=tuple(found.failures), started_at=document.started_at,
         finished_at=document.finished_at,
         machine={"workers": str(document.workers), "threads of each": str(document.threads)},
-        versions=document.versions, decided=reviewed.decided, missed=reviewed.missed,
+        versions=document.versions, decided=reviewed.decided, missed=reviewed.missed, missed_images=reviewed.missed_images,
         cost=costs.cost(reviewed.pace, reviewed.reading) if costs is not None else None,
         cost_wording=costs.wording if costs is not None else "", in_force=costs.in_force if costs is not None else None)
 

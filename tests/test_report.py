@@ -16,7 +16,7 @@ from segsvc import report_charts as charts
 from segsvc.errors import ConfigError
 from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint
 from segsvc.quality.cost import Reading, cost, expected
-from segsvc.quality.missed import Audited, bound_missed
+from segsvc.quality.missed import Audited, MissedImages, bound_missed
 from segsvc.report import (
     MOST_EXAMPLES,
     MOST_PICTURE_BYTES,
@@ -75,7 +75,9 @@ def costly_view() -> RunReport:
     calibration = point(nucleus=proof(RECALLS, beyond={0.98: 30, 0.99: None}))
     found = cost(calibration, expected(1000), images=1000, pace=PACE, reading=Reading())
     missed = bound_missed([Audited("crack", 100, 10, 1, 8, 0), Audited("nucleus", 5000, 50, 0, 50, 0)], confidence=0.95)
-    return replace(made_view(), cost=found, cost_wording="guaranteed as calibrated", in_force=0.95, missed=missed)
+    return replace(made_view(), cost=found, cost_wording="guaranteed as calibrated", in_force=0.95, missed=missed,
+                   missed_images=(MissedImages("plates", "image", bound_missed([Audited("crack", 900, 20, 1, 19, 0)],
+                                                                               confidence=0.95)),))
 
 
 def hostile_view() -> RunReport:
@@ -306,3 +308,5 @@ def test_what_rules_missed_is_told_with_what_was_read() -> None:
     text = re.sub(r"\s+", " ", Page(render(costly_view())).text())
     assert "crack 100 10 9 1" in text  # rejected, in the sample, read, objects
     assert "All classes 5,100 60 59 1" in text
+    assert "People labelled whole images of the set plates" in text
+    assert "crack 900 20 20 1" in text

@@ -12,7 +12,8 @@ from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.ledger.pace import pace_at
-from segsvc.ledger.reviewed import Reviewed, reviewed
+from segsvc.ledger.review_of_run import review_of
+from segsvc.ledger.reviewed import Reviewed
 from segsvc.ledger.runs import all_runs
 from segsvc.metrics_document import MetricsDocument
 from segsvc.models.library import Model, find_model
@@ -57,7 +58,7 @@ def _reviewed(place: str, run_id: str) -> Reviewed | None:
     if not there_is_one(place):
         return None
     with open_ledger(place) as ledger:
-        return reviewed(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else None
+        return review_of(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else None
 
 
 def _of_model(place: str, ledger: str) -> tuple[str, int]:

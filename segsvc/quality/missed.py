@@ -16,7 +16,7 @@ from segsvc.quality.bounds import most_members
 @dataclass(frozen=True, slots=True)
 class Audited:
     """What was rejected of a class, and what became of the sample: `drawn` of the `rejected`, read as objects, as none, or
-    unsure; the rest is not read yet."""
+    unsure; the rest is not read yet. Of whole images: all of a run, and those with a missed object among the drawn ones."""
 
     class_name: str
     rejected: int
@@ -63,13 +63,22 @@ class Missed:
         return self.rows[-1] if self.rows else None
 
 
-def bound_missed(audited: Sequence[Audited], *, confidence: float) -> Missed:
-    """The bounds of all classes, and of all together; what may go wrong is divided evenly among them (Bonferroni).
+@dataclass(frozen=True, slots=True)
+class MissedImages:
+    """The bounds of a label set that was drawn from a run, by class; unit: what they count, images or groups of them."""
+
+    set_name: str
+    unit: str
+    missed: Missed
+
+
+def bound_missed(audited: Sequence[Audited], *, confidence: float, together: bool = True) -> Missed:
+    """The bounds of all classes, and of all `together`; what may go wrong is divided evenly among them (Bonferroni).
 
     The sample must be drawn from each class's rejected candidates so that, given its size, each choice is as likely: as
     `ledger.selecting` draws, by a hash of the candidate.
     """
-    several = len(audited) > 1
+    several = together and len(audited) > 1
     delta = (1 - confidence) / (len(audited) + several) if audited else 1 - confidence
 
     def bound(each: Audited) -> MissedBound:

@@ -13,7 +13,7 @@ from segsvc.ledger.errors import Unknown
 from segsvc.ledger.missed import missed
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import NewDecision, ReviewPolicy, Verdict
-from segsvc.ledger.reviewed import reviewed
+from segsvc.ledger.review_of_run import review_of
 from segsvc.ledger.tables import BAND_COUNTS, CLASSES, ENTRIES, RUNS
 from segsvc.quality.bounds import most_members
 from segsvc.quality.missed import Audited
@@ -61,7 +61,7 @@ def test_what_was_read_bounds_what_was_not_and_the_rest_counts_until_it_is_read(
     whole = missed(ledger, run.run_id).whole
     assert whole is not None
     assert (whole.audited.rejected, whole.audited.drawn) == (160, cell.drawn + fibre.drawn)
-    assert reviewed(ledger, run.run_id).missed == missed(ledger, run.run_id)
+    assert review_of(ledger, run.run_id).missed == missed(ledger, run.run_id)
     with pytest.raises(Unknown):
         missed(ledger, "none")
 
