@@ -27,7 +27,7 @@ const ofSet = (what = "") => `/v1/label/sets/${encodeURIComponent(set)}${what}`;
 const ofImage = (id, candidates) => ofSet(`/images/${encodeURIComponent(id)}?candidates=${candidates}`);
 const asked = { candidates: false };
 const outbox = outboxOf(reader), stage = stageOf(paint, seen, "label-view", true);
-const work = workOf(`segsvc.draft|${encodeURIComponent(reader)}|${encodeURIComponent(set)}|`, () => { current && stage.draw(); refresh(); });
+const work = workOf(`segsvc.draft|${encodeURIComponent(reader)}|${encodeURIComponent(set)}|`, changed);
 const queue = queueOf("image_id", ofSet("/lease"), asked, outbox, heard);
 const hand = handOf(stage, work, { size: () => px, candidates: shownCandidates, taken: (shape) => shape && mark(shape) });
 const sizes = kept("label-sizes", {}), skipped = new Map();
@@ -52,7 +52,9 @@ function paint(pen, at, opacity) {
 		line(pen, path, colour(number(each)));
 	}
 	if (work.marks.includes(work.selected)) chosen(pen, work.selected, at);
-	if (!stage.editor) hand.draw(pen, at);
+	if (stage.editor) return;
+	hand.draw(pen, at);
+	hand.follow();
 }
 
 /** The selected one; a box has corners to be dragged. */
@@ -98,6 +100,9 @@ function seen() {
 function settle() {
 	outbox.send();
 	panel.tell(current);
+	if (told) panel.progress(told, since);
+	$("skipped").hidden = !skipped.size;
+	$("skipped").textContent = `Look again at ${skipped.size} skipped`;
 	panel.latest(trail, outbox, open);
 	fill();
 }
@@ -107,6 +112,11 @@ function heard(progress) {
 	if (told && outbox.entries.length) return;
 	told = progress;
 	since = 0;
+	panel.progress(told, since);
+}
+
+function changed() {
+	current && stage.draw(true);
 	refresh();
 }
 
@@ -123,9 +133,6 @@ function refresh() {
 		$("of-candidate").hidden = !selected || mine;
 	}
 	if ($("candidates-count")) $("candidates-count").textContent = shownCandidates().length || "";
-	if (told) panel.progress(told, since);
-	$("skipped").hidden = !skipped.size;
-	$("skipped").textContent = `Look again at ${skipped.size} skipped`;
 }
 
 async function fill() {
@@ -280,11 +287,13 @@ function resize(factor) {
 	$("point-size").max = SLIDER * Math.log2(most);
 	$("point-size").value = SLIDER * Math.log2(px);
 	$("point-words").textContent = `${px} px`;
-	if (stage.painted && factor !== 1) stage.draw();
+	hand.follow();
 }
 
 function polygon() {
-	if (current && !stage.editor && !whole) drawPolygon(stage, (shape) => (shape ? mark(shape) : stage.draw()));
+	if (!current || stage.editor || whole) return;
+	hand.hover(null);
+	drawPolygon(stage, (shape) => (shape ? mark(shape) : stage.draw(true)));
 }
 
 /** A mask by the brush: a new one within what is seen, or the selected mask or box. */
@@ -292,6 +301,7 @@ function brush() {
 	if (!current || stage.editor || whole) return;
 	const { selected, marks } = work, chosen = marks.includes(selected) && !selected.polygon && selected;
 	const { clientWidth: width, clientHeight: height } = stage.element, { width_px, height_px } = current;
+	hand.hover(null);
 	const part = chosen || region(current, { width, height }, stage.frame);
 	try {
 		edit(stage, { ...part, width_px, height_px }, colour(number(chosen || { class_name })), (made) => {

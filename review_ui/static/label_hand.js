@@ -1,4 +1,5 @@
 /** The pointer on the label page: a click is a point, a drag a box; it selects, moves and resizes what is there. */
+import { $ } from "./dom.js";
 import { line, trace } from "./drawing.js";
 import { boxed, disc, isInside, moved } from "./label_shapes.js";
 
@@ -8,6 +9,7 @@ const pen = new OffscreenCanvas(1, 1).getContext("2d"); // tells what lies under
 
 /** taken(shape): it was drawn; candidates(): those that are shown. size(): a point's diameter in px of the image. */
 export function handOf(stage, work, { size, candidates, taken }) {
+	const cursor = $("cursor");
 	let from, to, grip, hover = null;
 	const pans = ({ shiftKey, button }) => shiftKey || button > 0;
 
@@ -54,7 +56,8 @@ export function handOf(stage, work, { size, candidates, taken }) {
 		move(event, x, y) {
 			if (!to && Math.hypot(x, y) < FAR[event.pointerType]) return;
 			to = stage.under(event);
-			stage.draw();
+			cursor.hidden = true;
+			stage.draw(true);
 		},
 		end(event) {
 			const at = from, target = to, held = grip;
@@ -65,7 +68,7 @@ export function handOf(stage, work, { size, candidates, taken }) {
 				return;
 			}
 			from = to = grip = null;
-			if (!event || !at) return stage.item && stage.draw();
+			if (!event || !at) return stage.item && stage.draw(true);
 			if (target) return taken(boxed(stage.item, at, target));
 			const hit = found(at, NEAR[event.pointerType]);
 			if (hit) work.select(hit === work.selected && work.marks.includes(hit) ? null : hit);
@@ -75,21 +78,32 @@ export function handOf(stage, work, { size, candidates, taken }) {
 
 		/** Where the mouse is, without a button; null: elsewhere. */
 		hover(event) {
-			hover = event && event.pointerType !== "touch" ? stage.under(event) : null;
-			const over = hover && !work.marks.includes(work.selected) && candidates().findLast((each) => holds(hover, each));
+			hover = event && event.pointerType !== "touch" ? event : null;
+			hand.follow();
+			const at = hover && stage.under(hover);
+			const over = at && !work.marks.includes(work.selected) && candidates().findLast((each) => holds(at, each));
 			if (over && over !== work.selected) work.select(over);
-			else stage.draw();
+		},
+
+		/** The circle of the next point goes with the mouse, an element of its own: nothing is drawn anew for it. */
+		follow() {
+			const shown = !to && hover && stage.item && isInside(stage.item, stage.under(hover));
+			cursor.hidden = !shown;
+			if (!shown) return;
+			const { left, top } = stage.element.getBoundingClientRect(), side = size() * stage.frame.scale;
+			cursor.style.width = cursor.style.height = `${side}px`;
+			cursor.style.transform = `translate(${hover.clientX - left - side / 2}px, ${hover.clientY - top - side / 2}px)`;
 		},
 
 		draw(over, at) {
-			const path = new Path2D(), { scale, left, top } = at;
+			const path = new Path2D();
 			if (to && grip) {
 				const shape = dragged();
 				if (shape) path.addPath(trace(shape, at));
 			} else if (to) {
 				const shape = boxed(stage.item, from, to);
 				if (shape) path.addPath(trace(shape, at));
-			} else if (hover && isInside(stage.item, hover)) path.arc((hover[0] - left) * scale, (hover[1] - top) * scale, size() / 2 * scale, 0, 7);
+			}
 			line(over, path, "#fff");
 		},
 	};

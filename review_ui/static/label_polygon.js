@@ -21,7 +21,7 @@ export function drawPolygon(stage, drawn) {
 
 	function back() {
 		corners.pop();
-		stage.draw();
+		stage.draw(true);
 	}
 
 	function keys(event) {
@@ -48,11 +48,11 @@ export function drawPolygon(stage, drawn) {
 			const [x, y] = stage.under(event), [first] = corners;
 			if (corners.length > 2 && Math.hypot(x - first[0], y - first[1]) * stage.frame.scale < NEAR) return end(true);
 			corners.push([x, y]);
-			stage.draw();
+			stage.draw(true);
 		},
 		move(event) {
 			pointer = event.pointerType === "touch" ? null : stage.under(event);
-			stage.draw();
+			stage.draw(true);
 		},
 		up() {},
 	};
@@ -60,5 +60,5 @@ export function drawPolygon(stage, drawn) {
 	$("polygon-back").onclick = back;
 	help.hidden = false;
 	addEventListener("keydown", keys, true);
-	stage.draw();
+	stage.draw(true);
 }

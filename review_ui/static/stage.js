@@ -39,9 +39,10 @@ export function stageOf(paint, seen, named = "view", fits) {
 		image.decode().then(() => { mapped = wanted.image_id + wanted.frame; item && draw(); }, () => {});
 	}
 
-	function draw() {
+	/** marked: nothing but marks has changed. */
+	function draw(marked) {
 		const at = stage.frame = frame(item, size, view), { width_px, height_px } = item, { x0, y0, x1, y1 } = visible(item);
-		drawPictures(blank($("picture"), size), layers, at);
+		marked || drawPictures(blank($("picture"), size), layers, at);
 		$("picture").style.filter = CONTRASTS[view.contrast];
 		const pen = blank($("mark"), size);
 		paint(pen, at, view.opacity);
