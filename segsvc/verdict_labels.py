@@ -1,9 +1,11 @@
 """What people decided in the review of a run, as labels to train on: never whole images, and said so in the set itself.
 
-What the model found and a person accepted or corrected is an object; what a person rejected is known not to be one. All the
-rest of an image is not known, since nobody looked there, and is marked to be ignored: training learns nothing of it (px of
-an index mask that are 255). Of what was rejected, what a candidate that nobody decided covers too is not known either.
-A detector's objects are whole boxes: there what lies around a decided candidate, half its size, is known as well.
+What the model found and a person accepted or corrected is an object, and so is what people marked beside it; what a person
+rejected is known not to be one. All the rest of an image is not known, as nobody looked there, and is marked to be ignored:
+training learns nothing of it (px of an index mask that are 255). Of what was rejected, what a candidate that nobody decided
+covers too is not known either. Where somebody said of an image that all is marked, that alone is true of it. A box without
+px is ignored where px are learnt. A detector's objects are whole boxes: there what lies around a decided candidate, half its
+size, is known as well.
 
 Of a whole image's classes a label is all or nothing: an image is a label where every class that the run stored of it was
 decided, or, of a model for which one class holds, where one was accepted.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 from typing import Any
@@ -21,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from segsvc.card import Activation
+from segsvc.card import Activation, Task
 from segsvc.datasets import ClassTruth, LabelledImage, ObjectTruth, TrueObject
 from segsvc.datasets.origin import Origin
 from segsvc.errors import ConfigError, ImageError
@@ -29,7 +31,10 @@ from segsvc.exporting import Decided, point_as_of
 from segsvc.imaging import masks
 from segsvc.imaging.masks import BoolArray
 from segsvc.label_file import CLASSES, OBJECTS, class_file, coco_file, ignored
+from segsvc.ledger.label_records import Label
+from segsvc.ledger.label_rows import shape_of
 from segsvc.ledger.records import EffectiveVerdict, Verdict
+from segsvc.ledger.run_labels import ImageLabels
 from segsvc.models.library import find_same_model
 from segsvc.settings import settings
 from segsvc.stores import store_of
@@ -50,6 +55,7 @@ class VerdictLabels:
     classes: tuple[str, ...] = ()
     origin: Origin = field(default_factory=lambda: Origin(()))
     of_whole_images: bool = False
+    by_px: bool = False  # what is learnt of it are px
     further: dict[tuple[str, TrueObject], dict[str, Any]] = field(default_factory=dict)
     rejected: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
@@ -68,15 +74,17 @@ class VerdictLabels:
         return OBJECTS, coco_file(self.images, self.classes, origin=self.origin, further=self.further)
 
 
-def verdict_labels(run: OpenRun, decided: Decided, *, run_id: str, as_of: datetime, by_rule: bool) -> VerdictLabels:
-    """The labels of a run's images on which somebody decided something, in the order of the run.
+def verdict_labels(run: OpenRun, decided: Decided, marked: Mapping[str, ImageLabels], *, run_id: str, as_of: datetime,
+                   by_rule: bool) -> VerdictLabels:
+    """The labels of a run's images on which somebody decided or marked something, in the order of the run.
 
-    by_rule: what rules accepted counts as accepted; of classes of whole images also what they rejected. Raises ConfigError
-    where nothing was decided, RunError where a part of the run is damaged.
+    marked: what people marked beside the candidates, by the images' ids. by_rule: what rules accepted counts as accepted; of
+    classes of whole images also what they rejected. Raises ConfigError where nothing was decided, RunError where a part of
+    the run is damaged.
     """
     model = find_same_model(run.spec.model, run.spec.model_digest)
     exclusive = model is not None and model.card.activation is Activation.SOFTMAX
-    made = VerdictLabels()
+    made = VerdictLabels(by_px=model is not None and model.card.task is Task.SEMANTIC)
     names: set[str] = set()
     deciders: set[str] = set()
     for images, candidates in run.parts(point_as_of(run, as_of)):
@@ -86,11 +94,15 @@ def verdict_labels(run: OpenRun, decided: Decided, *, run_id: str, as_of: dateti
             judged = [_Judged(row, said.get(row["candidate_id"]), by_rule=by_rule)
                       for row in rows_of.get(image["image_id"], ())]
             names |= {each.row["class_name"] for each in judged}
-            if not any(each.verdict is not None for each in judged):
+            beside = marked.get(image["image_id"])
+            if beside is None and not any(each.verdict is not None for each in judged):
                 continue
-            deciders |= {each.by for each in judged if each.is_known}
-            made.of_whole_images |= any(each.row["kind"] == CandidateKind.IMAGE for each in judged)
-            fault = _fault(image) or _add(image, judged, made, exclusive=exclusive)
+            names |= {each.class_name for each in beside.labels} if beside is not None else set()
+            deciders |= {*(each.by for each in judged if each.is_known), *(beside.readers if beside is not None else ())}
+            made.of_whole_images |= any(each.row["kind"] == CandidateKind.IMAGE for each in judged) or (
+                beside is not None and any(each.box is None for each in beside.labels))
+            made.by_px |= any(each.row["kind"] == CandidateKind.REGION for each in judged)
+            fault = _fault(image) or _add(image, judged, beside, made, exclusive=exclusive)
             if fault is not None:
                 made.left_out[fault] += 1
     if not made.images:
@@ -152,47 +164,63 @@ def _fault(image: _Row) -> str | None:
     return None if there == image["image_version"] else "changed or gone since the run"
 
 
-def _add(image: _Row, judged: Sequence[_Judged], made: VerdictLabels, *, exclusive: bool) -> str | None:
+def _add(image: _Row, judged: Sequence[_Judged], beside: ImageLabels | None, made: VerdictLabels, *,
+         exclusive: bool) -> str | None:
     """Adds the image's labels; why there are none, else None."""
     ref = ImageRef(image["image_uri"], image["image_version"], 0, group=image["group"], meta=dict(image["meta"] or ()))
     width, height = image["width_px"], image["height_px"]
     yes = [each for each in judged if each.is_object]
     if made.of_whole_images:
-        shown = frozenset(each.row["class_name"] for each in yes)
+        said = beside is not None and beside.whole
+        shown = frozenset(each.class_name for each in beside.labels) if beside is not None and beside.whole else frozenset(
+            each.row["class_name"] for each in yes)
         if exclusive and len(shown) != 1:
             return "without just one accepted class"
-        if not exclusive and not all(each.is_known for each in judged):
+        if not exclusive and not said and not all(each.is_known for each in judged):
             return "with classes that nobody decided"
         made.images.append(LabelledImage(ref, ClassTruth(shown)))
     else:
-        objects = []
-        for each in yes:
-            objects.append(one := each.true_object())
-            made.further[ref.uri, one] = each.further()
-        unknown = ~_known_px(judged, width_px=width, height_px=height)
-        marked = (*objects, *ignored(unknown, judged[0].row["class_name"]))
-        made.images.append(LabelledImage(ref, ObjectTruth(marked, width, height)))
+        objects = [_marked(each, made, ref.uri) for each in beside.labels] if beside is not None else []
+        if beside is not None and beside.whole:
+            hidden: tuple[TrueObject, ...] = ()
+        else:
+            for each in yes:
+                objects.append(one := each.true_object())
+                made.further[ref.uri, one] = each.further()
+            unknown = ~_known_px(judged, objects, width_px=width, height_px=height)
+            hidden = ignored(unknown, judged[0].row["class_name"] if judged else objects[0].class_name)
+        made.images.append(LabelledImage(ref, ObjectTruth((*objects, *hidden), width, height)))
     made.rejected += sum(each.is_none for each in judged)
     return None
 
 
-def _known_px(judged: Sequence[_Judged], *, width_px: int, height_px: int) -> BoolArray:
+def _marked(label: Label, made: VerdictLabels, uri: str) -> TrueObject:
+    """An object that a person marked."""
+    shape = shape_of(label)
+    if shape is None:
+        raise ConfigError(f"{uri}: expected objects, got {label.class_name!r} for the whole image")
+    one = TrueObject(label.class_name, shape.box, shape.mask_rle, ignored=made.by_px and shape.mask_rle is None)
+    made.further[uri, one] = {"decided_by": label.reader, "verdict": "marked", "decided_at": label.made_at.isoformat()}
+    return one
+
+
+def _known_px(judged: Sequence[_Judged], objects: Sequence[TrueObject], *, width_px: int, height_px: int) -> BoolArray:
     """(height_px, width_px): which px are of an object, or known to be of none."""
     frame = Box(0, 0, width_px, height_px)
     layers: list[tuple[bytes, Box, int]] = []
 
-    def paint(judged: Iterable[_Judged], value: int, *, around: bool = False) -> None:
-        for each in judged:
-            shape = each.true_object()
-            if each.row["kind"] == CandidateKind.INSTANCE:
-                shape = replace(shape, mask_rle=None, box=_around(shape.box, frame) if around else shape.box)
-            rle = shape.mask_rle if shape.mask_rle is not None else masks.encode(
-                np.ones((shape.box.height_px, shape.box.width_px), np.bool_))
-            layers.append((rle, shape.box, value))
+    by_box = any(each.row["kind"] == CandidateKind.INSTANCE for each in judged)
 
-    paint((each for each in judged if each.is_known), 1, around=True)
-    paint((each for each in judged if not each.is_known), 0)
-    paint((each for each in judged if each.is_object), 1)
+    def paint(shapes: Iterable[TrueObject], value: int, *, around: bool = False) -> None:
+        for shape in shapes:
+            box = _around(shape.box, frame) if by_box and around else shape.box
+            rle = shape.mask_rle if shape.mask_rle is not None and not by_box else masks.encode(
+                np.ones((box.height_px, box.width_px), np.bool_))
+            layers.append((rle, box, value))
+
+    paint((*(each.true_object() for each in judged if each.is_none), *objects), 1, around=True)
+    paint((each.true_object() for each in judged if not each.is_known), 0)
+    paint(objects, 1)
     known: BoolArray = masks.compose(layers, window=frame) == 1
     return known
 

@@ -13,7 +13,7 @@ from segsvc.cli.main import Exit
 from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
 from segsvc.improvement_documents import VerdictLabelsDocument
-from segsvc.ledger import effective, runs
+from segsvc.ledger import effective, run_labels, runs
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
@@ -57,8 +57,8 @@ def write_labels(run: str, to: Path, *, place: str, by_rule: bool) -> VerdictLab
     as_of = datetime.now(UTC)
     with open_ledger(place) as ledger:
         opened, run_id = _opened(run, {each.run_id: each.out for each in runs.all_runs(ledger)}, place)
-        made = verdict_labels(opened, partial(effective.of, ledger, run_id, as_of=as_of), run_id=run_id, as_of=as_of,
-                              by_rule=by_rule)
+        made = verdict_labels(opened, partial(effective.of, ledger, run_id, as_of=as_of), run_labels.of_run(ledger, run_id),
+                              run_id=run_id, as_of=as_of, by_rule=by_rule)
     name, data = made.file()
     write_whole(to / name, data)
     return VerdictLabelsDocument(

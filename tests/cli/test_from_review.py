@@ -14,7 +14,8 @@ from segsvc import truth
 from segsvc.card import ModelCard
 from segsvc.datasets import ObjectTruth
 from segsvc.imaging import masks
-from segsvc.ledger import decisions
+from segsvc.ledger import decisions, labelling, runs
+from segsvc.ledger.label_records import NewLabelling, NewObject
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import LOCAL, NewDecision, Verdict
 from segsvc.types import Box
@@ -69,6 +70,30 @@ def test_decisions_are_objects_rejected_ones_ground_and_all_else_is_ignored(
     annotations = json.loads((tmp_path / "labels" / "annotations.json").read_bytes())["annotations"]
     assert [each.get("verdict") for each in annotations] == ["accepted", "edited", None]
     assert {each.get("decided_by") for each in annotations if not each["iscrowd"]} == {"local"}
+
+
+def test_what_people_marked_beside_the_candidates_is_true_and_where_all_is_marked_nothing_is_ignored(
+        reviewed: tuple[Program, list[dict[str, Any]]], tmp_path: Path) -> None:
+    program, (accepted, *_) = reviewed
+    images = library.open_run(str(tmp_path / "out")).images().to_pylist()
+    third = next(row["image_id"] for row in images if row["image_uri"].endswith("00002.png"))
+    missed, alone = (NewObject("bright", polygon=((x0, y0), (x1, y0), (x1, y1), (x0, y1)))
+                     for x0, y0, x1, y1 in ((100, 2, 110, 9), (50, 60, 58, 66)))
+    boxed = NewObject("bright", Box(5, 70, 15, 80))
+    with open_ledger(str(tmp_path / "ledger")) as ledger:
+        run_id = runs.all_runs(ledger)[0].run_id
+        labelling.add_object(ledger, LOCAL, accepted["image_id"], missed, run_id=run_id)
+        labelling.done(ledger, LOCAL, third, NewLabelling(nothing=False, objects=(alone, boxed)), run_id=run_id)
+    assert program("datasets", "from-review", "out", "--to", "labels").code == 0
+    first, whole = truth.read_dataset(str(tmp_path / "labels")).images
+    assert isinstance(first.truth, ObjectTruth)
+    assert isinstance(whole.truth, ObjectTruth)
+    assert [(each.box, each.ignored) for each in whole.truth.objects] == [(Box(50, 60, 58, 66), False), (boxed.box, True)]
+    marked = next(each for each in first.truth.objects if each.box == Box(100, 2, 110, 9))
+    hidden = next(each for each in first.truth.objects if each.ignored)
+    assert (marked.ignored, hidden.mask_rle is not None) == (False, True)
+    px = masks.decode(hidden.mask_rle or b"", height_px=hidden.box.height_px, width_px=hidden.box.width_px)
+    assert not px[2 - hidden.box.y0: 9 - hidden.box.y0, 100 - hidden.box.x0: 110 - hidden.box.x0].any()
 
 
 def test_a_calibration_refuses_them_and_an_evaluation_says_what_they_are(
