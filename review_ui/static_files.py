@@ -16,7 +16,8 @@ STATIC = Path(__file__).parent / "static"
 _WHOLE = re.compile(r"^\s*(/\*\*(?:(?!\*/).)*\*/|//[^\n]*)\n", re.MULTILINE | re.DOTALL)
 _AT_THE_END = re.compile(r"[ \t]+// [^\"`'\n]*$", re.MULTILINE)
 _BLANK = re.compile(r"^\s+", re.MULTILINE)
-_HAS_TEXT = frozenset("\"'`/")  # a line with a string, or with what may be an expression for searching
+_TEXT = re.compile(r'("[^"]*")')
+_MAY_BE_TEXT = frozenset("'`/\\")  # of a line in which a string may begin or end otherwise, or an expression for searching
 _SPACED = re.compile(r" ?([=<>,:?{}()&|]+) ?")
 _GOES_ON = re.compile(r"(?<=[;,{([])\n|\n(?=[})\].])")
 
@@ -29,8 +30,13 @@ def as_sent(source: str) -> str:
     """
     for pattern in (_WHOLE, _AT_THE_END, _BLANK):
         source = pattern.sub("", source)
-    lines = (line if _HAS_TEXT & set(line) else _SPACED.sub(r"\1", line) for line in source.split("\n"))
-    return _GOES_ON.sub("", "\n".join(lines))
+    return _GOES_ON.sub("", "\n".join(_tight(line) for line in source.split("\n")))
+
+
+def _tight(line: str) -> str:
+    if _MAY_BE_TEXT & set(line) or line.count('"') % 2:
+        return line
+    return "".join(part if part.startswith('"') else _SPACED.sub(r"\1", part) for part in _TEXT.split(line))
 
 
 class OwnFiles(StaticFiles):

@@ -1,7 +1,7 @@
 /**
  * Verdicts and what was said of whole images wait here until the server has them: each an entry of its own in localStorage,
  * written before the next one is shown and dropped once confirmed. Its `request_id` makes sending again harmless.
- * Events: `change`; `confirmed` with {entry, decision}.
+ * Events: `change`; `confirmed` with {entry, decision}; `elsewhere` with the entry that another tab added.
  */
 import { call, candidate, refused } from "./api.js";
 
@@ -114,7 +114,12 @@ export function outboxOf(reader) {
 		},
 	});
 	load();
-	addEventListener("storage", ({ key }) => key?.startsWith(ALL) && load());
+	addEventListener("storage", ({ key, newValue }) => {
+		if (!key?.startsWith(prefix)) return;
+		const added = JSON.parse(newValue), known = !added || outbox.find(added.request_id);
+		load();
+		known || outbox.dispatchEvent(new CustomEvent("elsewhere", { detail: added }));
+	});
 	for (const back of ["online", "focus"]) addEventListener(back, outbox.send);
 	return outbox;
 }

@@ -42,5 +42,6 @@ export function queueOf(by, path, asked, outbox, told) {
 
 		ids: () => ids(queue.items),
 	};
+	outbox.addEventListener("elsewhere", ({ detail }) => queue.take(detail[by], true));
 	return queue;
 }

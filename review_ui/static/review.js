@@ -241,6 +241,7 @@ $("grid-class").onchange = ({ target }) => {
 $("unsure-again").onclick = unsureAgain;
 addEventListener("popstate", () => linked() && open(linked(), false));
 outbox.addEventListener("change", () => panel.latest(past, outbox, open));
+outbox.addEventListener("elsewhere", ({ detail }) => detail.candidate_id === current?.candidate_id && next());
 outbox.addEventListener("confirmed", () => {
 	clearTimeout(asking);
 	asking = setTimeout(() => call("GET", ofRun(run, "progress")).then(({ value }) => heard(value), () => {}), 600);

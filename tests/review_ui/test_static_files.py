@@ -8,8 +8,9 @@ from tests.review_ui.conftest import Served
 
 def test_comments_and_indentation_of_scripts_stay_here() -> None:
     source = ('/** Says\n * it does. */\nexport function f(a) {\n\t// why\n\n\tconst url = "http://x // y"; // at its end\n'
-              '\treturn a\n\t\t.map((each) => each);\n}\n')
-    assert as_sent(source) == 'export function f(a){const url = "http://x // y";return a.map((each)=>each);}\n'
+              '\tif (a === "b, c") a = { d: "e : f" };\n\treturn a\n\t\t.map((each) => each);\n}\n')
+    assert as_sent(source) == ('export function f(a){const url = "http://x // y";if(a==="b, c")a={d:"e : f"};'
+                               'return a.map((each)=>each);}\n')
 
 
 def test_a_script_that_is_still_the_same_is_not_sent_again(shared: Served) -> None:

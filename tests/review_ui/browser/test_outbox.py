@@ -85,6 +85,18 @@ def test_two_tabs_send_each_verdict_once(reviewer: Reviewer, server: Server) -> 
     assert (server.history(first), server.history(second)) == (["accepted"], ["rejected"])
 
 
+def test_what_was_decided_in_another_tab_is_not_asked_again(reviewer: Reviewer, server: Server) -> None:
+    reviewer.open()
+    reviewer.page.wait_for_load_state("networkidle")
+    other = Reviewer(reviewer.page.context.new_page(), server.page_url)
+    decided = [other.open(), *(other.press("a") for _ in range(5))][:5]
+    other.all_saved()
+    other.page.close()
+    assert not {reviewer.press("x") for _ in range(5)} & set(decided)
+    reviewer.all_saved()
+    assert other.complaints == []
+
+
 @on_both
 def test_a_verdict_that_came_second_shows_both_and_the_person_chooses(reviewer: Reviewer, server: Server) -> None:
     other = Reader(0, "local", LOCAL.role)
