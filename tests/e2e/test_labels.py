@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import cv2
 import httpx2 as httpx
 import numpy as np
 import numpy.typing as npt
 
+from segsvc.assets import WINDOWS, demo_images
 from segsvc.settings import Settings
 from segsvc.training.nuclei_data import read_image
 from tests.cli.test_serve import started
@@ -19,16 +19,15 @@ from tests.conftest import Program
 WINDOW_PX = 51
 
 
-def write_windows(folder: Path) -> dict[str, npt.NDArray[np.uint16]]:
-    """Windows of the half of the real image that the packaged model has not learnt from; their labels by file name."""
-    pixels, labels = read_image(Settings().assets_dir)
-    folder.mkdir()
+def window_labels() -> dict[str, npt.NDArray[np.uint16]]:
+    """What is true of the demo's windows of nuclei, by file name: (51, 51), each nucleus with a number of its own."""
+    assets = Settings().assets_dir
+    _, labels = read_image(assets)
+    half = labels[:, labels.shape[1] // 2:]
     found = {}
-    for y in range(0, 512 - WINDOW_PX, WINDOW_PX):
-        for x in range(256, 512 - WINDOW_PX, WINDOW_PX):
-            name = f"window-{y:03d}-{x:03d}.png"
-            cv2.imwrite(str(folder / name), pixels[y: y + WINDOW_PX, x: x + WINDOW_PX])
-            found[name] = labels[y: y + WINDOW_PX, x: x + WINDOW_PX]
+    for path in demo_images(assets, WINDOWS).iterdir():
+        y, x = (int(number) for number in path.stem.split("-")[1:])
+        found[path.name] = half[y: y + WINDOW_PX, x: x + WINDOW_PX]
     return found
 
 
@@ -43,22 +42,22 @@ def marked(labels: npt.NDArray[np.uint16]) -> list[dict[str, object]]:
     return found
 
 
-def label(client: httpx.Client, truth: dict[str, npt.NDArray[np.uint16]]) -> None:
+def label(client: httpx.Client, truth: dict[str, npt.NDArray[np.uint16]], name: str = "windows") -> None:
     """A scripted person labels what is left of the set."""
-    while items := client.post("/v1/label/sets/windows/lease", json={"n": 5}).json()["items"]:
+    while items := client.post(f"/v1/label/sets/{name}/lease", json={"n": 5}).json()["items"]:
         for item in items:
             objects = marked(truth[item["image_name"]])
-            done = client.post(f"/v1/images/{item['image_id']}/done?set=windows", json={
+            done = client.post(f"/v1/images/{item['image_id']}/done?set={name}", json={
                 "nothing": not objects, "objects": objects, "seconds": 2 + len(objects)})
             assert done.status_code == 201, done.text
-    assert client.get("/v1/label/sets/windows").json()["left"] == 0
+    assert client.get(f"/v1/label/sets/{name}").json()["left"] == 0
 
 
 def test_labels_become_a_promise_and_where_they_are_too_few_it_is_said_how_many_more(segsvc: Program) -> None:
-    truth = write_windows(segsvc.folder / "windows")
+    truth, windows = window_labels(), demo_images(Settings().assets_dir, WINDOWS)
     models = {"SEGSVC_MODELS_DIR": str(segsvc.folder / "models")}
     calibrate = ("calibrate", "nuclei", "--data", "label:windows", "--json", "--recall")
-    first = segsvc("run", "windows", "--model", "nuclei", "--out", "OUT", environment=models)
+    first = segsvc("run", windows, "--model", "nuclei", "--out", "OUT", environment=models)
     assert first.code == 0, first.stderr
     with started(segsvc) as (_, url), httpx.Client(base_url=url.removesuffix("/review"), timeout=60) as client:
         drawn = segsvc("sample", "OUT", "--n", "40", "--name", "windows", environment=models)
