@@ -373,6 +373,7 @@ if ($("candidates-on")) $("candidates-on").onchange = showCandidates;
 $("skipped").onclick = skippedAgain;
 addEventListener("popstate", () => linked() && open(linked(), false));
 outbox.addEventListener("change", () => panel.latest(trail, outbox, open));
+outbox.addEventListener("elsewhere", ({ detail }) => detail.image_id === current?.image_id && !work.touched && next()); // another tab labelled it
 outbox.addEventListener("confirmed", () => {
 	clearTimeout(asking);
 	asking = setTimeout(() => call("GET", ofSet()).then(({ value }) => heard(value), () => {}), 600);

@@ -419,6 +419,56 @@ def test_two_people_get_different_images_and_each_sees_only_their_own(
         assert [[each.image_id for each in said(server, reader)] for reader in readers] == [[seen[0]], [seen[1]]]
 
 
+def test_the_rings_of_a_mask_enclose_exactly_its_px(ada: Labeller) -> None:
+    ada.open()
+    wrong = """async () => {
+        const { encode } = await import("/static/rle.js"), { masked } = await import("/static/label_shapes.js");
+        const w = 23, h = 17, pen = new OffscreenCanvas(w, h).getContext("2d");
+        // a ring with a dot in its hole, two px that touch at a corner, and the edge of the box
+        const on = (u, v) => (Math.abs(Math.hypot(u - 8, v - 8) - 6) < 1.5 || (u === 8 && v === 8)
+            || (u === 20 && v === 3) || (u === 21 && v === 4) || u === 22);
+        const flags = Uint8Array.from({ length: w * h }, (_, n) => on(Math.floor(n / h), n % h));
+        const { outline } = masked({ x0: 100, y0: 50, x1: 100 + w, y1: 50 + h }, encode(flags)), path = new Path2D();
+        for (const ring of outline) {
+            ring.forEach(([x, y], n) => path[n ? "lineTo" : "moveTo"](x - 100, y - 50));
+            path.closePath();
+        }
+        pen.fill(path, "evenodd");
+        const { data } = pen.getImageData(0, 0, w, h);
+        return flags.filter((flag, n) => data[(n % h * w + Math.floor(n / h)) * 4 + 3] !== flag * 255).length;
+    }"""
+    assert ada.page.evaluate(wrong) == 0
+
+
+def test_more_classes_than_there_are_number_keys_are_clicked_or_get_a_key(browser: Browser, server: Server) -> None:
+    draw_set(server, task=LabelTask.CLASSES, classes=tuple(f"class {number}" for number in range(12)))
+    with labeller(browser, server) as ada:
+        first = ada.open()
+        ada.page.get_by_role("button", name="class 11").click()
+        ada.key("?")
+        ada.page.locator("#key-class11").click()
+        ada.key("w")
+        ada.key("Escape")
+        ada.key("w")
+        ada.press("Enter")
+        ada.all_saved()
+        assert [each.class_name for each in labels(server, first)] == ["class 11", "class 10"]
+
+
+def test_all_scripts_come_from_here_and_are_asked_for_at_once(ada: Labeller, server: Server) -> None:
+    asked: list[str] = []
+    ada.page.on("request", lambda request: asked.append(request.url))
+    ada.open()
+    ada.page.wait_for_load_state("networkidle")
+    assert [url for url in asked if not url.startswith(server.url)] == []
+    scripts = {url.removeprefix(server.url) for url in asked if url.endswith(".js")}
+    named = ada.page.evaluate("""() => [...document.querySelectorAll("link[rel=modulepreload], script")]
+        .map((each) => each.getAttribute("href") || each.getAttribute("src"))""")
+    assert scripts == set(named)
+    used = ada.page.evaluate("() => performance.getEntriesByType('resource').map((each) => each.name)")
+    assert {url.removeprefix(server.url) for url in used if url.endswith(".js")} == scripts
+
+
 PHONE = {"viewport": {"width": 390, "height": 780}, "has_touch": True, "is_mobile": True}
 
 
