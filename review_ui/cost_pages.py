@@ -20,8 +20,9 @@ router = APIRouter(include_in_schema=False)
 @router.get("/review/{run_id}/cost")
 def show_run_cost(service: Parts, reader: Who, run_id: Annotated[str, Path(max_length=200)]) -> Response:
     """What each recall would cost in a run."""
-    return render("cost.html", reader=reader, loopback=service.needs_no_users(), run=runs.find(service.ledger, run_id),
-                  model=None, models=[], images=None)
+    run = runs.find(service.ledger, run_id)
+    return render("cost.html", reader=reader, loopback=service.needs_no_users(), run=run, model=None, images=None,
+                  models=[run.model] if run.model in model_names() else [])
 
 
 @router.get("/cost")

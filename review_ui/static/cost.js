@@ -68,7 +68,7 @@ function show() {
 	}
 	$("cost-review").textContent = whole(at.review);
 	$("cost-hours").textContent = time(at.hours);
-	$("cost-bound").textContent = `${percent(at.recall)}, ${percent(told.confidence)} sure`;
+	$("cost-bound").textContent = percent(at.recall);
 	$("cost-measured").textContent = percent(at.recall_measured);
 	$("cost-audit").textContent = whole(at.audit);
 	$("cost-accepted").textContent = whole(at.accepted);
@@ -98,6 +98,7 @@ function take(value) {
 	$("pace").textContent = `${told.pace.says}. ${told.readers > 1 ? `Each candidate is read by ${told.readers} people. ` : ""}${told.counted ? "Candidates are those that the run stored, counted." : "Candidates are expected, as many as the calibration counted."}`;
 	const rest = told.without_promise;
 	$("wording").textContent = [told.wording && `The calibration is ${told.wording}.`, rest.length && `Nothing is promised for ${rest.join(", ")}: all that is stored there is for review.`].filter(Boolean).join(" ");
+	$("confidence").textContent = `What is promised holds with ${percent(told.confidence)} confidence over the draw of the calibration, for all classes together.`;
 	plot();
 	table();
 	show();

@@ -58,7 +58,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
     display = ProgressDisplay()
     try:
         done = calibrate(asked, ready_runtime(asked.model, choice, say), threads=threads or available_cores(),
-                         pace=pace_at(settings().ledger, say, model_digest=asked.model.digest), progress=display)
+                         pace=pace_at(ledger, say, model_digest=asked.model.digest), progress=display)
     except KeyboardInterrupt as error:
         raise Interrupted("Nothing was written.") from error
     finally:
