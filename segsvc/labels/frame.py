@@ -8,7 +8,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -98,18 +97,20 @@ def drawn(frame: Frame, seed: int, before: int, n: int) -> list[tuple[ImageRef, 
     """The images of the units that are drawn after the first `before`, `n` of them, each image once, with its unit."""
     _check_enough(frame, n, before, None)
     numbers, last = array("Q"), None
-    for unit in _column(frame, "unit"):
-        if unit != last:  # groups mostly stand together
-            numbers.append(draw_number(seed, unit))
-        last = unit
+    for batch in _batches(frame, ["unit"]):
+        for unit in batch.column(0).to_pylist():
+            if unit != last:  # groups mostly stand together
+                numbers.append(draw_number(seed, unit))
+            last = unit
     ordered = np.unique(np.frombuffer(numbers, np.uint64))
     low, high = int(ordered[before]), int(ordered[before + n - 1])
     found: dict[str, tuple[int, str, ImageRef]] = {}
-    for row in _rows(frame):
-        number = draw_number(seed, row["unit"])
-        if low <= number <= high:
+    for batch in _batches(frame):
+        of_rows = [draw_number(seed, unit) for unit in batch.column("unit").to_pylist()]
+        wanted = [place for place, number in enumerate(of_rows) if low <= number <= high]
+        for place, row in zip(wanted, batch.take(pa.array(wanted, pa.int64())).to_pylist(), strict=True):
             ref = ImageRef(row["image_uri"], row["image_version"], row["size_bytes"], row["group"], dict(row["meta"]))
-            found.setdefault(ref.image_id, (number, row["unit"], ref))
+            found.setdefault(ref.image_id, (of_rows[place], row["unit"], ref))
     return [(ref, unit) for _, unit, ref in sorted(found.values(), key=lambda each: each[:2])]
 
 
@@ -121,11 +122,5 @@ def _file(frame: Frame) -> pq.ParquetFile:
                           "it no more can be drawn: make a set of another name.") from error
 
 
-def _column(frame: Frame, name: str) -> Iterator[str]:
-    for batch in _file(frame).iter_batches(_AT_ONCE, columns=[name]):
-        yield from batch.column(0).to_pylist()
-
-
-def _rows(frame: Frame) -> Iterator[dict[str, Any]]:
-    for batch in _file(frame).iter_batches(_AT_ONCE):
-        yield from batch.to_pylist()
+def _batches(frame: Frame, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+    yield from _file(frame).iter_batches(_AT_ONCE, columns=columns)
