@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from segsvc.ledger import labelling
+from segsvc.ledger.label_records import NewLabelling
+from segsvc.ledger.opening import open_ledger
+from segsvc.ledger.records import LOCAL
 from tests.cli.test_calibrate import write_dots
 from tests.conftest import Program
 from tests.s3_servers import S3Server, seaweedfs
@@ -94,3 +98,17 @@ def test_a_model_in_a_bucket_has_its_promise_and_its_report_there(
     run = segsvc("run", IN, "--model", model, "--out", "out", "--recall", "0.7", "--limit", "2",
                  environment=server.environment)
     assert (run.code, "guaranteed as calibrated" in run.stdout) == (0, True), run.stderr
+
+
+def test_images_are_drawn_from_a_bucket_and_from_a_run_in_it(segsvc: Program, server: S3Server, page: bytes) -> None:
+    for name, source, drawn in (("of-bucket", IN, 6), ("of-run", OUT, 5)):
+        answer = segsvc("sample", source, "--n", str(drawn), "--name", name, "--model", "bright", "--json",
+                        environment=server.environment)
+        assert answer.code == 0, answer.stderr
+        document = json.loads(answer.stdout)
+        assert (document["drawn"], document["unreadable"], document["input"]) == (drawn, drawn - IMAGES, source)
+    with open_ledger(str(segsvc.folder / "segsvc-data")) as ledger:
+        for item in labelling.lease(ledger, LOCAL, "of-bucket", n=6):
+            labelling.done(ledger, LOCAL, item.image.image_id, NewLabelling(True), set_name="of-bucket")
+    shown = segsvc("datasets", "show", "label:of-bucket", "--json", environment=server.environment)
+    assert (shown.code, json.loads(shown.stdout)["images"]) == (0, {"none": IMAGES}), shown.stderr
