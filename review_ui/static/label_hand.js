@@ -5,12 +5,13 @@ import { boxed, disc, isInside, moved } from "./label_shapes.js";
 
 const FAR = { mouse: 5, pen: 6, touch: 12 }; // CSS px that make a drag
 const NEAR = { mouse: 5, pen: 7, touch: 12 }; // CSS px to an outline
+const TWICE_MS = 400; // a second click at the same place sooner is none of its own
 const pen = new OffscreenCanvas(1, 1).getContext("2d"); // tells what lies under a point
 
 /** taken(shape): it was drawn; candidates(): those that are shown. size(): a point's diameter in px of the image. */
 export function handOf(stage, work, { size, candidates, taken }) {
 	const cursor = $("cursor");
-	let from, to, grip, hover = null;
+	let from, to, grip, hover = null, last = null;
 	const pans = ({ shiftKey, button }) => shiftKey || button > 0;
 
 	/** Whether a place, in px of the image, is on the outline of a mark. */
@@ -45,6 +46,13 @@ export function handOf(stage, work, { size, candidates, taken }) {
 	/** The selected one, as the drag leaves it. */
 	const dragged = () => (grip.opposite ? boxed(stage.item, grip.opposite, to) : moved(stage.item, work.selected, to[0] - from[0], to[1] - from[1]));
 
+	function isTwice(event) {
+		const before = last?.item === stage.item && last.event;
+		last = { event, item: stage.item };
+		return before && event.timeStamp - before.timeStamp < TWICE_MS
+			&& Math.hypot(event.clientX - before.clientX, event.clientY - before.clientY) < FAR[event.pointerType];
+	}
+
 	const hand = {
 		has(event) {
 			if (pans(event)) return false;
@@ -70,6 +78,7 @@ export function handOf(stage, work, { size, candidates, taken }) {
 			from = to = grip = null;
 			if (!event || !at) return stage.item && stage.draw(true);
 			if (target) return taken(boxed(stage.item, at, target));
+			if (isTwice(event)) return;
 			const hit = found(at, NEAR[event.pointerType]);
 			if (hit) work.select(hit === work.selected && work.marks.includes(hit) ? null : hit);
 			else if (isInside(stage.item, at)) taken(disc(stage.item, at, size()));

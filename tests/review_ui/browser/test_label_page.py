@@ -52,6 +52,13 @@ def test_a_click_is_a_point_a_drag_a_box_and_done_brings_the_next_image(ada: Lab
     expect(ada.fact("labelled")).to_have_text("2")
 
 
+def test_a_double_click_is_one_point(ada: Labeller) -> None:
+    ada.open()
+    ada.page.mouse.dblclick(*ada.place(100, 80))
+    ada.click(200, 80)
+    ada.has_marked(2)
+
+
 def test_an_image_is_never_done_without_a_word_on_what_is_there(ada: Labeller, server: Server) -> None:
     first = ada.open()
     ada.key("Enter")
