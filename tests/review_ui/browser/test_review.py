@@ -162,6 +162,17 @@ def test_the_buttons_do_the_same_and_a_key_after_a_click_is_a_key(reviewer: Revi
     assert server.standing() == [(first, "accepted"), (second, "unsure")]
 
 
+def test_a_script_as_a_key_is_shown_as_text(reviewer: Reviewer) -> None:
+    reviewer.open()
+    keys = json.dumps({"accept": SCRIPT, "help": "?"})
+    reviewer.page.evaluate("keys => { localStorage['segsvc.keys'] = keys; }", keys)
+    reviewer.open()
+    expect(reviewer.page.locator(".verdicts .accepted kbd")).to_have_text(SCRIPT)
+    reviewer.page.keyboard.press("?")
+    expect(reviewer.page.locator("#key-accept")).to_have_text(SCRIPT)
+    assert reviewer.page.locator("img[src=x], [onerror]").count() == 0
+
+
 def test_scripts_in_classes_notes_and_file_names_are_shown_as_text(reviewer: Reviewer, server: Server) -> None:
     wanted = next(item for item in candidates.page(server.ledger, LOCAL, server.run_id, class_name=SCRIPT, limit=50).items
                   if "%3Cscript%3E" in item.image_uri)

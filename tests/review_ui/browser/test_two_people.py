@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, expect
 from review_ui.guard import SESSION_COOKIE
 from segsvc.ledger import effective, users
 from segsvc.ledger.records import ReviewPolicy, Role, Verdict
-from tests.review_ui.browser.conftest import Reviewer, on_both, person, served_at
+from tests.review_ui.browser.conftest import SCRIPT, Reviewer, on_both, person, served_at
 
 BLIND_AND_DOUBLE = ReviewPolicy(readers=2, blind=True, audit_share=0.0, gold_share=0.0)
 
@@ -28,7 +28,7 @@ def test_two_read_without_seeing_each_other_and_a_third_decides_where_they_diffe
             reviewer.page.context.add_cookies([{"name": SESSION_COOKIE, "value": session, "url": server.url}])
             return reviewer
 
-        ann, bob, cat = comes("ann"), comes("bob"), comes("cat")
+        ann, bob, cat = comes("ann"), comes("bob"), comes(SCRIPT)
         first = ann.open()
         assert bob.open() != first  # nobody has what another looks at
         expect(ann.fact("score")).to_be_hidden()
@@ -48,6 +48,8 @@ def test_two_read_without_seeing_each_other_and_a_third_decides_where_they_diffe
                 expect(ann.fact("score")).to_be_visible()
         assert effective.of(server.ledger, server.run_id, [first])[first].verdict is Verdict.ACCEPTED
         ann.open(f"?candidate={first}")  # now that it is closed, all is seen
-        expect(ann.fact("decided")).to_have_text("ann: accepted , bob: rejected , cat: accepted ")
+        expect(ann.fact("decided")).to_have_text(f"ann: accepted , bob: rejected , {SCRIPT}: accepted ")
         expect(ann.fact("agreement")).to_have_text("0 %")
+        cat.page.goto(f"{server.url}/review")
+        expect(cat.page.get_by_role("button", name="Log out")).to_contain_text(SCRIPT)
         assert server.history(first) == ["accepted", "rejected", "accepted"]
