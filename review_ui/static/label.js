@@ -31,7 +31,7 @@ const work = workOf(`segsvc.draft|${encodeURIComponent(reader)}|${encodeURICompo
 const queue = queueOf("image_id", ofSet("/lease"), asked, outbox, heard);
 const hand = handOf(stage, work, { size: () => px, candidates: shownCandidates, taken: (shape) => shape && mark(shape) });
 const sizes = kept("label-sizes", {}), skipped = new Map();
-let current = null, class_name = classes[0], px = sizes[set], told, since = 0, asking, trail = [], earlier;
+let current = null, class_name = classes[0], px, told, since = 0, asking, trail = [], earlier;
 
 const next = () => show(queue.items.shift() || null);
 const linked = () => new URL(location).searchParams.get("image");
@@ -281,7 +281,7 @@ function resize(factor) {
 	if (!current) return;
 	if (factor !== 1 && marks.includes(selected) && selected.polygon) return work.replace(selected, grown(current, selected, factor));
 	const most = Math.max(current.width_px, current.height_px), step = factor > 1 ? Math.ceil : factor < 1 ? Math.floor : Math.round;
-	px = Math.min(Math.max(step((px || most / 25) * factor), LEAST_PX), most);
+	px = Math.min(Math.max(step(((factor === 1 ? sizes[set] : px) || most / 25) * factor), LEAST_PX), most);
 	if (factor !== 1) keep("label-sizes", Object.assign(sizes, { [set]: px }));
 	if (whole) return;
 	$("point-size").max = SLIDER * Math.log2(most);
