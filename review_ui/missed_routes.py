@@ -8,11 +8,11 @@ from fastapi import APIRouter, Path
 from pydantic import ConfigDict
 
 from review_ui.answers import problems
+from review_ui.labelled_misses import labelled_misses
 from review_ui.problems import ProblemType
 from review_ui.schemas import Answer
 from review_ui.service import Parts, Who
 from segsvc.ledger.missed import missed
-from segsvc.ledger.missed_images import missed_images
 from segsvc.quality.missed import MissedBound
 
 router = APIRouter(prefix="/v1", tags=["review"], responses=problems(ProblemType.SIGN_IN))
@@ -84,4 +84,4 @@ def show_missed(service: Parts, _: Who, run_id: Annotated[str, Path(max_length=2
         images=[ImagesBoundAnswer(
             set=of_set.set_name, unit=of_set.unit, class_name=each.audited.class_name, units=each.audited.rejected,
             drawn=each.audited.drawn, missed=each.audited.objects, left=each.audited.left, at_most=each.at_most)
-            for of_set in missed_images(service.ledger, run_id) for each in of_set.missed.rows])
+            for of_set in labelled_misses.of(service.ledger, run_id) for each in of_set.missed.rows])

@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from review_ui.guard import SESSION_COOKIE
+from review_ui.labelled_misses import labelled_misses
 from review_ui.problems import Problem, ProblemType
 from review_ui.schemas import ClassName, Id
 from review_ui.service import Parts, Service, Who, service_of, token_of
 from segsvc.ledger import runs, users
 from segsvc.ledger.errors import Throttled
 from segsvc.ledger.missed import missed
-from segsvc.ledger.missed_images import missed_images
 from segsvc.ledger.progress import progress
 from segsvc.ledger.records import Order, Reader
 
@@ -58,7 +58,7 @@ def show_review(service: Parts, reader: Who, run_id: Annotated[str, Path(max_len
     """The review of one run; with `candidate`, that one is shown first."""
     return render("review.html", reader=reader, loopback=service.needs_no_users(), run=runs.find(service.ledger, run_id),
                   order=order.value, class_name=class_name, candidate=candidate, missed=missed(service.ledger, run_id),
-                  missed_images=missed_images(service.ledger, run_id))
+                  missed_images=labelled_misses.of(service.ledger, run_id))
 
 
 def page_problem(request: Request, problem: Problem) -> Response:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from segsvc.ledger import labelled
 from segsvc.ledger.label_records import Label, LabelSet, ShownCandidate
@@ -18,7 +18,7 @@ from segsvc.ledger.label_sets import all_sets, candidates_of, set_row
 from segsvc.ledger.missed import CONFIDENCE
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.runs import find
-from segsvc.ledger.tables import SAMPLED
+from segsvc.ledger.tables import LABEL_SETS, LABELLINGS, LABELS, SAMPLED
 from segsvc.quality.matching import Shape, finds, measured
 from segsvc.quality.missed import Audited, Missed, MissedImages, bound_missed
 
@@ -28,6 +28,13 @@ def missed_images(ledger: Ledger, run_id: str, confidence: float = CONFIDENCE) -
     find(ledger, run_id)
     return tuple(MissedImages(record.name, record.grouped_by or "image", _of_set(ledger, record, confidence))
                  for record in all_sets(ledger) if record.run_id == run_id and record.first_open != 1 and record.drawn)
+
+
+def labelling_state(ledger: Ledger) -> tuple[int, ...]:
+    """What tells whether anything was drawn or labelled since: as long as it is the same, so are the bounds of every run."""
+    with ledger.read() as conn:
+        newest = (conn.execute(select(func.max(table.c.number))).scalar() or 0 for table in (LABELLINGS, LABELS, LABEL_SETS))
+        return (*newest, conn.execute(select(func.sum(LABEL_SETS.c.drawn_units))).scalar() or 0)
 
 
 def _of_set(ledger: Ledger, record: LabelSet, confidence: float) -> Missed:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from review_ui.run_costs import RunCosts
-from segsvc.ledger.records import ReviewPolicy
+from segsvc.ledger import label_sets, labelling
+from segsvc.ledger.label_records import DrawnImage, Frame, LabelTask, NewLabelling, NewObject, NewSet
+from segsvc.ledger.records import LOCAL, ImageRecord, ReviewPolicy
 from segsvc.results import RunFolder
 from segsvc.settings import settings
 from segsvc.stores import store_of
+from segsvc.types import Box
 from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
 from tests.ledger.runs import Drawn, put_bands, write_run
 from tests.review_ui.conftest import Served, begun
@@ -124,3 +128,24 @@ def test_what_rules_missed_at_the_most_is_told_by_the_route_and_on_both_pages(co
     side = costly.client.get(f"/review/{costly.run_id}").text
     assert "Missed by rule, at most" in side and f"<dd>{after['at_most']} of 30</dd>" in side
     assert answer(costly, "/v1/review/runs/none/missed", 404)["type"].endswith("unknown")
+
+
+def test_whole_images_that_were_labelled_are_told_as_far_as_they_are_labelled(costly: Served) -> None:
+    path = f"/v1/review/runs/{costly.run_id}/missed"
+    assert answer(costly, path)["images"] == []
+    images = [DrawnImage(f"file:///data/{place}.png", f"{place}", ImageRecord(
+        f"{place:032x}", f"file:///data/{place}.png", "1", 100, 80, 1), candidates=()) for place in range(3)]
+    frame = Frame("frame.parquet", "0" * 64, 7, 7, datetime(2026, 11, 2, tzinfo=UTC))
+    label_sets.create(costly.ledger, NewSet("cells", LabelTask.OBJECTS, ("cell",), "/data", frame, seed=0,
+                                            run_id=costly.run_id), images, units=3)
+    bounds = []
+    for place in range(3):
+        objects = (NewObject("cell", Box(1, 1, 9, 9)),) if place == 1 else ()
+        labelling.done(costly.ledger, LOCAL, f"{place:032x}", NewLabelling(not objects, objects), set_name="cells")
+        [found] = answer(costly, path)["images"]
+        bounds.append((found["missed"], found["left"], found["at_most"]))
+    assert (found["set"], found["unit"], found["class_name"], found["units"], found["drawn"]) == (
+        "cells", "image", "cell", 7, 3)
+    assert [each[:2] for each in bounds] == [(0, 2), (1, 1), (1, 0)]
+    assert [each[2] for each in bounds] == sorted((each[2] for each in bounds), reverse=True)
+    assert "With a miss, at most" in costly.client.get(f"/review/{costly.run_id}").text
