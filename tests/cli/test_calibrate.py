@@ -139,6 +139,9 @@ def test_a_run_keeps_the_promise_and_gives_probabilities_and_other_targets_take_
     assert run["operating_point_wording"] == "guaranteed as calibrated"
     assert run["operating_point"]["promise"]["recall"] == 0.8
     assert not run["drift"]["in_doubt"]
+    page = (segsvc.folder / "out" / "report.html").read_text("utf-8")
+    review = run["candidates"]["review"]
+    assert f"At recall 0.8 you will review {review} candidate{'' if review == 1 else 's'} of 30 images, " in page
     assert segsvc("export", "out", "--format", "parquet", "--verdict", "all", "--to", "table.parquet").code == 0
     table = pq.read_table(segsvc.folder / "table.parquet")
     probabilities = table["probability"].to_numpy()
