@@ -17,6 +17,7 @@ from segsvc.improvement_documents import ImproveDocument
 from segsvc.loaded import available_cores
 from segsvc.models.library import find_model
 from segsvc.settings import RuntimeChoice, settings
+from segsvc.versions import place_of
 
 
 @click.command("improve")
@@ -24,7 +25,7 @@ from segsvc.settings import RuntimeChoice, settings
 @click.option("--data", required=True, metavar="DATASET", help="Whole images that people labelled; a set that grows.")
 @click.option("--from-review", "reviewed", multiple=True, metavar="DIR_OR_RUN",
               help="Decisions of a review to learn from as well; a folder of `datasets from-review`, a run's OUT or its id.")
-@click.option("--name", help="The new version's name among the user's models. [default: MODEL's]")
+@click.option("--name", help="The new version's name among the user's models. [default: MODEL's place]")
 @click.option("--recall", type=float, default=RECALL, show_default=True, help="That both are calibrated for.")
 @click.option("--precision", type=float, help=f"Of what is accepted by rule. [default: {PRECISION}, where it can be shown]")
 @click.option("--confidence", type=float, default=CONFIDENCE, show_default=True, help="Of promise and comparison, each.")
@@ -54,7 +55,7 @@ def command(model_name: str, data: str, reviewed: tuple[str, ...], name: str | N
                                                               by_rule=False).dataset
                   for number, each in enumerate(reviewed)]
         asked = ImproveRequest(
-            model=model, name=name or (model_name if "/" not in model_name else model.folder.name),
+            model=model, at=_place_in_force(model_name, name),
             place=resolve(data, place), called=data,
             reviewed=tuple(places), targets=Targets(recall, PRECISION if precision is None else precision, confidence),
             demands_precision=precision is not None, margin=margin, seed=seed, threads=threads or available_cores(),
@@ -65,8 +66,15 @@ def command(model_name: str, data: str, reviewed: tuple[str, ...], name: str | N
             raise Interrupted("The model in force is untouched. The same command goes on with what was learnt.") from error
     document = ImproveDocument(model=done.model.name, folder=printable_path(done.model.folder),
                                report=printable_path(done.report), improvement=done.improvement)
-    click.echo(document.model_dump_json(indent=2) if as_json else _text(document))
+    click.echo(document.model_dump_json(indent=2) if as_json else _text(document, name or model_name))
     return Exit.DONE
+
+
+def _place_in_force(model_name: str, name: str | None) -> Path:
+    """Where the version in force is: MODEL's own place, or that of the name which is asked for. Raises ConfigError."""
+    if name is not None:
+        return settings().models_dir / name
+    return place_of(model_name)
 
 
 def _is_dataset(place: str) -> bool:
@@ -74,12 +82,12 @@ def _is_dataset(place: str) -> bool:
     return place.lower().endswith((".csv", ".json")) or Path(place, "annotations.json").is_file()
 
 
-def _text(document: ImproveDocument) -> str:
+def _text(document: ImproveDocument, known_as: str) -> str:
     from segsvc.improving.report import FIGURES, sentence
 
     it = document.improvement
     rows = [f"model       {document.folder}", f"counted     {FIGURES[it.figure][1]}",
             f"compared    {sentence(it)}", *(f"note        {note}" for note in it.notes), f"report      {document.report}"]
-    rows.append(f"back        segsvc models restore {it.name} {it.old[:12]}" if it.in_force else
-                f"anyway      segsvc models restore {it.name} {it.new[:12]}")
+    rows.append(f"back        segsvc models restore {known_as} {it.old[:12]}" if it.in_force else
+                f"anyway      segsvc models restore {known_as} {it.new[:12]}")
     return "\n".join(rows)

@@ -8,7 +8,7 @@ from segsvc.cli.ledger_flag import table
 from segsvc.cli.main import Exit
 from segsvc.documents import printable_path
 from segsvc.improvement_documents import Improvement, ModelVersion, VersionsDocument, VersionState
-from segsvc.versions import Version, restore, versions
+from segsvc.versions import Version, place_of, restore, versions
 
 
 @click.command("versions")
@@ -16,7 +16,7 @@ from segsvc.versions import Version, restore, versions
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def list_versions(name: str, as_json: bool) -> int:
     """Show the versions of a model: the one in force, those before, and candidates that `segsvc improve` did not let in."""
-    _show(VersionsDocument(name=name, items=[_version(each) for each in versions(name)]), as_json=as_json)
+    _show(VersionsDocument(name=name, items=[_version(each) for each in versions(place_of(name))]), as_json=as_json)
     return Exit.DONE
 
 
@@ -26,7 +26,7 @@ def list_versions(name: str, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def restore_version(name: str, version: str | None, as_json: bool) -> int:
     """Put a version of a model in force again: the one before, or VERSION, the beginning of its digest."""
-    _show(VersionsDocument(name=name, items=[_version(restore(name, version))]), as_json=as_json)
+    _show(VersionsDocument(name=name, items=[_version(restore(place_of(name), version))]), as_json=as_json)
     return Exit.DONE
 
 

@@ -8,6 +8,7 @@ candidate. All is made in a folder beside the versions and moved whole.
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,10 +32,10 @@ from segsvc.improvement_documents import IMPROVEMENT, TEST_SET, Improvement, Tes
 from segsvc.improving import comparing
 from segsvc.improving.comparing import Comparison, FigureKind
 from segsvc.improving.parts import Parts, digests_of, parted
-from segsvc.improving.report import REPORT, render
+from segsvc.improving.report import REPORT, UNPROMISED_AT, render
 from segsvc.label_file import class_file, coco_file, with_objects
 from segsvc.models.checkpoint import write_whole
-from segsvc.models.library import Model, find_model, model_names, read_model
+from segsvc.models.library import Model, read_model
 from segsvc.models.runtime import Predictor
 from segsvc.operating_point import Basis, OperatingPoint
 from segsvc.readahead import in_order
@@ -44,8 +45,9 @@ from segsvc.training.recipe import TrainingRequest
 from segsvc.training.trainer import train
 from segsvc.types import Runtime, stable_id
 
-UNPROMISED_AT = 0.5  # candidates count from here on where no promise can be made
 _NO_FAULT = frozenset({ProblemKind.ONE_CLASS, ProblemKind.EMPTY_CLASS})  # of a set that only adds
+_LICENCE = "LICENCE.md"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAKING = ".improving-"  # begins the folder of what is being made
 
 
@@ -53,12 +55,13 @@ _MAKING = ".improving-"  # begins the folder of what is being made
 class ImproveRequest:
     """What is asked for.
 
-    name: of the model in the user's folder. place, called: of the labelled images, and as the user named them. reviewed:
-    places of labels out of reviews, to learn from. margin: by so much the new one may be worse, of a figure between 0 and 1.
+    at: where the version in force is, or is to be; its name is the model's. place, called: of the labelled images, and as
+    the user named them. reviewed: places of labels out of reviews, to learn from. margin: by so much the new one may be
+    worse, of a figure between 0 and 1.
     """
 
     model: Model
-    name: str
+    at: Path
     place: str
     called: str
     reviewed: tuple[str, ...]
@@ -71,8 +74,14 @@ class ImproveRequest:
     runtime: RuntimeChoice
 
     def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(f"--name: expected letters, digits, dots, dashes and underlines, got {self.name!r}")
         if not 0 < self.margin < 1:
             raise ConfigError(f"--margin: expected more than 0 and less than 1, got {self.margin:g}")
+
+    @property
+    def name(self) -> str:
+        return self.at.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +106,14 @@ class _Side:
 
 def improve(asked: ImproveRequest, say: Callable[[str], None]) -> Improved:
     """Makes and judges the new version. Raises ConfigError before any work for whatever is wrong with what was asked."""
-    with versions.alone(asked.name):
+    with versions.alone(asked.at):
         dataset = _dataset(asked)
         test_set = _frozen(asked)
-        parts = parted(dataset, seed=asked.seed, frozen=test_set.sha256, learnt=learnt_from(asked.model) or frozenset())
+        learnt = learnt_from(asked.model)
+        parts = parted(dataset, seed=asked.seed, frozen=test_set.sha256, learnt=learnt or frozenset())
         more, notes = _reviewed(asked, dataset, parts)
+        if learnt is None:
+            notes.append(f"{asked.model.name} does not say what it learnt from: if that is compared on, it looks too good")
         if parts.passed_over:
             notes.append(f"{parts.passed_over} images that {asked.model.name} learnt from are in no part: others of their "
                          "groups are compared on")
@@ -232,8 +244,8 @@ class _Making:
         if not promised and point is not None and point.basis is Basis.CALIBRATED:
             return f"the one in force is calibrated, and this one cannot be with these labels: {new.shortfall}"
         if not comparison.not_worse:
-            return (f"with {comparison.confidence:.0%} confidence it is only known to be worse by no more than "
-                    f"{-comparison.lower:.3f}, and {comparison.margin:g} is allowed: more labelled images say more")
+            return (f"it is not shown to be worse by no more than {comparison.margin:g}, which is allowed; more labelled "
+                    "images would show more")
         return None
 
     def _keep(self, folder: Path, comparison: Comparison, reason: str | None, old: _Side, new: _Side) -> Improved:
@@ -256,12 +268,14 @@ class _Making:
         for name, raw in ((TEST_SET, test_set.to_json()), (IMPROVEMENT, improvement.to_json()),
                           (REPORT, render(improvement))):
             write_whole(folder / name, raw.encode("utf-8", "replace"))
-        write_whole(versions.kept_place(asked.name) / TEST_SET, test_set.to_json().encode())
-        place = versions.keep(asked.name, folder)
+        if (licence := asked.model.folder / _LICENCE).is_file():  # what the old one is bound to, the new one is too
+            write_whole(folder / _LICENCE, licence.read_bytes())
+        write_whole(versions.kept_place(asked.at) / TEST_SET, test_set.to_json().encode())
+        place = versions.keep(asked.at, folder)
         if reason is None:
-            versions.put_in_force(asked.name, place)
-            place = settings().models_dir / asked.name
-        for left in versions.kept_place(asked.name).glob(f"{_MAKING}*"):
+            versions.put_in_force(asked.at, place)
+            place = asked.at
+        for left in versions.kept_place(asked.at).glob(f"{_MAKING}*"):
             shutil.rmtree(left, ignore_errors=True)
         return Improved(read_model(place), improvement, place / REPORT, tuple(self._notes))
 
@@ -272,7 +286,7 @@ class _Making:
 def _dataset(asked: ImproveRequest) -> Dataset:
     """The labelled set, if nothing is wrong with it and it is of the model's task and classes. Raises ConfigError."""
     model = asked.model
-    if asked.name in model_names() and (there := find_model(asked.name)).digest != model.digest:
+    if (there := versions.in_force(asked.at)) is not None and there.digest != model.digest:
         raise ConfigError(f"--name {asked.name}: expected a new name or that of {model.name} itself, got that of another "
                           f"model ({there.digest[:12]})")
     dataset = truth.read_dataset(asked.place)
@@ -294,7 +308,7 @@ def _dataset(asked: ImproveRequest) -> Dataset:
 
 def _frozen(asked: ImproveRequest) -> TestSet:
     """The test set of earlier improvements of this name, and the one that came with the model."""
-    kept = [TestSet.read(folder / TEST_SET) for folder in (versions.kept_place(asked.name), asked.model.folder)]
+    kept = [TestSet.read(folder / TEST_SET) for folder in (versions.kept_place(asked.at), asked.model.folder)]
     return TestSet(sha256=tuple(sorted({digest for each in kept for digest in each.sha256})),
                    comparisons=max(each.comparisons for each in kept))
 
@@ -330,7 +344,7 @@ def _work(asked: ImproveRequest, parts: Parts, more: Sequence[LabelledImage]) ->
     """The folder of what is being made: the same for the same command on the same data, so that it goes on."""
     said = [repr((image.truth, image.split)) for image in (*parts.images, *more)]
     key = stable_id(asked.model.digest, asked.seed, asked.epochs or 0, *parts.digests, *said)
-    return versions.kept_place(asked.name) / f"{_MAKING}{key[:16]}"
+    return versions.kept_place(asked.at) / f"{_MAKING}{key[:16]}"
 
 
 def _write(work: Path, asked: ImproveRequest, dataset: Dataset, images: Sequence[LabelledImage]) -> Path:

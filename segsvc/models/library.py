@@ -21,7 +21,7 @@ from segsvc.types import stable_id
 if TYPE_CHECKING:
     import torch
 
-KEPT = ".versions"  # in the user's models folder: a folder for each name, with the versions that are not in force
+KEPT = ".versions"  # beside models: a folder for each name, with the versions that are not in force
 NEXT = "next"  # in there: which of them is being put in force
 PACKAGED = Path(__file__).parent.parent / "packaged_models"
 WEIGHTS = "model.safetensors"
@@ -106,11 +106,11 @@ def _find(name: str) -> Model:
     if "://" in name:
         return read_model(_fetched(name))
     if "/" in name or name in (".", ".."):
-        folder = Path(name)
-        if not _has_card(folder):
+        folder = next(filter(_has_card, (Path(name), *_next_in_force(Path(name)))), None)
+        if folder is None:
             raise ConfigError(f"model: expected a folder with card.json, got {name!r}")
         return read_model(folder)
-    for folder in (settings().models_dir / name, *_next_in_force(name), PACKAGED / name):
+    for folder in (settings().models_dir / name, *_next_in_force(settings().models_dir / name), PACKAGED / name):
         if _has_card(folder):
             return read_model(folder)
     if _has_card(Path(name)):
@@ -118,19 +118,19 @@ def _find(name: str) -> Model:
     raise UnknownName("model", name, model_names())
 
 
-def _next_in_force(name: str) -> tuple[Path, ...]:
-    """The version that was being put in force when that was cut short: its place was free then."""
-    kept = settings().models_dir / KEPT / name
+def _next_in_force(place: Path) -> tuple[Path, ...]:
+    """The version that was being put in force there when that was cut short: its place was free then."""
+    kept = place.parent / KEPT / place.name
     try:
         return (kept / (kept / NEXT).read_text("utf-8"),)
     except (OSError, ValueError):  # as a rule: there is none
         return ()
 
 
-def kept_versions(name: str) -> tuple[Path, ...]:
-    """The folders of a model's versions that are not in force, sorted."""
+def kept_versions(place: Path) -> tuple[Path, ...]:
+    """The folders of the versions that are not in force of the model at a place, sorted."""
     try:
-        return tuple(sorted(folder for folder in (settings().models_dir / KEPT / name).iterdir() if _has_card(folder)))
+        return tuple(sorted(folder for folder in (place.parent / KEPT / place.name).iterdir() if _has_card(folder)))
     except OSError:
         return ()
 
@@ -171,7 +171,7 @@ def find_same_model(name: str, digest: str) -> Model | None:
             return model
     except ConfigError:
         pass
-    for folder in kept_versions(name) if "/" not in name else ():
+    for folder in kept_versions(Path(name) if "/" in name else settings().models_dir / name):
         try:
             if (kept := read_model(folder)).digest == digest:
                 return kept
