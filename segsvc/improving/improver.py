@@ -293,6 +293,7 @@ def _dataset(asked: ImproveRequest) -> Dataset:
     if dataset.origin is not None:
         raise ConfigError(f"--data {asked.called}: expected whole images that people labelled, got decisions of a review, "
                           "which are for --from-review")
+    refuse_errors(dataset, dataset.problems)
     compared(model.card, dataset)
     wanted, came = set(model.card.class_names), set(dataset.classes)
     if came - wanted:
