@@ -13,8 +13,6 @@ from segsvc.cli.main import Exit
 from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
 from segsvc.improvement_documents import VerdictLabelsDocument
-from segsvc.ledger import effective, run_labels, runs
-from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import left_document
@@ -46,7 +44,9 @@ def from_review(run: str, to: str, by_rule: bool, place: str, as_json: bool) -> 
 
 def write_labels(run: str, to: Path, *, place: str, by_rule: bool) -> VerdictLabelsDocument:
     """Writes the labels of a run into a folder. Raises ConfigError for whatever is wrong before anything is written."""
-    from segsvc.models.checkpoint import write_whole  # these load numba: not for --help
+    from segsvc.ledger import effective, run_labels, runs  # these load SQL and numba: not for --help
+    from segsvc.ledger.opening import open_ledger, there_is_one
+    from segsvc.models.checkpoint import write_whole
     from segsvc.verdict_labels import verdict_labels
 
     if not there_is_one(place):
