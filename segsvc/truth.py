@@ -13,6 +13,7 @@ import numpy.typing as npt
 from segsvc import plugins
 from segsvc.card import Extraction
 from segsvc.datasets import (
+    LABEL_SET,
     ClassTruth,
     Dataset,
     LabelledImage,
@@ -34,7 +35,6 @@ from segsvc.stores import store_of
 from segsvc.types import SCORE_ONE, Box, ImageRef
 
 IGNORE = 255  # in an index mask: a px that counts neither for nor against
-_LABEL_SET = "label:"
 _LOOKS_LIKE_ANY = "class_folder"  # any folder of folders does: asked last
 _CHUNK_BYTES = 8 << 20
 _READ_AT_ONCE = 4  # from a disk
@@ -46,7 +46,7 @@ def read_dataset(place: str) -> Dataset:
 
     Raises ConfigError where there is nothing, where no layout recognises it, and where the layout cannot go on.
     """
-    if place.startswith(_LABEL_SET):
+    if place.startswith(LABEL_SET):
         raise ConfigError(f"DATASET: expected a folder or table, got {place!r}: label sets are read by the commands, which "
                           "know the ledger. `segsvc export` writes one out for programs.")
     files = files_of(place)

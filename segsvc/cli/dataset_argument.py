@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from segsvc.cli.progress import say
+from segsvc.datasets import LABEL_SET
 from segsvc.errors import ConfigError
 
 
 def resolve(dataset: str, ledger_place: str) -> str:
     """The place of the data set; `label:SET` is written out of the ledger first. Raises ConfigError."""
-    from segsvc.labels.writing import PREFIX, write_set  # this loads the ledger: not for those who do without
-
-    if not dataset.startswith(PREFIX):
+    if not dataset.startswith(LABEL_SET):
         return dataset
+    from segsvc.labels.writing import write_set  # these load the ledger: not for those who do without
     from segsvc.ledger.opening import open_ledger, there_is_one
 
     if not there_is_one(ledger_place):

@@ -8,17 +8,11 @@ import click
 
 from segsvc.asking import Asked, Place, request_of
 from segsvc.assets import IMAGENET, WINDOWS, demo_images
-from segsvc.cli.errand import do
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
 from segsvc.cli.progress import say
 from segsvc.cli.run import execute, inline, show_run
 from segsvc.cli.serve import DEFAULT_HOST, DEFAULT_PORT, serve_page
-from segsvc.ledger import label_sets
-from segsvc.ledger.errands import DrawSample
-from segsvc.ledger.label_records import WhereDiffer
-from segsvc.ledger.opening import open_ledger, there_is_one
-from segsvc.ledger_documents import SampleDocument
 from segsvc.settings import settings
 
 LABEL_SET = "demo"
@@ -56,6 +50,13 @@ def command(out: str, no_serve: bool, host: str, port: int, place: str, opens: b
 
 def _draw(out: Path, place: str) -> None:
     """Draws the label set of the demo, if it is not there yet."""
+    from segsvc.cli.errand import do  # these load the ledger: not for `segsvc demo --help`
+    from segsvc.ledger import label_sets
+    from segsvc.ledger.errands import DrawSample
+    from segsvc.ledger.label_records import WhereDiffer
+    from segsvc.ledger.opening import open_ledger, there_is_one
+    from segsvc.ledger_documents import SampleDocument
+
     if there_is_one(place):
         with open_ledger(place) as ledger:
             if any(each.name == LABEL_SET for each in label_sets.all_sets(ledger)):

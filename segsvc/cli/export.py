@@ -13,10 +13,10 @@ import click
 from segsvc import plugins
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
+from segsvc.datasets import LABEL_SET
 from segsvc.documents import ExportDocument, RunState, printable_path
 from segsvc.errors import ConfigError
 from segsvc.exporting import Decided, Verdict, export_run
-from segsvc.labels.writing import PREFIX, write_set
 from segsvc.ledger import effective, runs
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.results import RunFolder
@@ -41,7 +41,7 @@ def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None
 
     OUT may be label:SET, a set that people labelled here: as coco, or csv where whole images were labelled.
     """
-    if out.startswith(PREFIX):
+    if out.startswith(LABEL_SET):
         return _export_labels(out, format_name, Path(to), place, as_json=as_json)
     run = OpenRun(RunFolder(store_of(out).folder(out)))
     writer = plugins.load(plugins.PluginKind.WRITER, format_name)
@@ -68,6 +68,8 @@ def command(out: str, format_name: str, to: str, verdict: str, as_of: str | None
 
 
 def _export_labels(dataset: str, format_name: str, to: Path, place: str, *, as_json: bool) -> int:
+    from segsvc.labels.writing import write_set  # it loads what draws shapes: not for `segsvc export --help`
+
     if not there_is_one(place):
         raise ConfigError(f"{dataset}: expected a ledger at {place}, there is none. --ledger says where it is.")
     with open_ledger(place) as ledger:

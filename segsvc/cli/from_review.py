@@ -44,10 +44,10 @@ def from_review(run: str, to: str, by_rule: bool, place: str, as_json: bool) -> 
 
 def write_labels(run: str, to: Path, *, place: str, by_rule: bool) -> VerdictLabelsDocument:
     """Writes the labels of a run into a folder. Raises ConfigError for whatever is wrong before anything is written."""
+    from segsvc.labels.verdicts import verdict_labels
     from segsvc.ledger import effective, run_labels, runs  # these load SQL and numba: not for --help
     from segsvc.ledger.opening import open_ledger, there_is_one
     from segsvc.models.checkpoint import write_whole
-    from segsvc.verdict_labels import verdict_labels
 
     if not there_is_one(place):
         raise ConfigError(f"--ledger: expected a ledger with decisions, there is none at {place!r}. Take the run in by "

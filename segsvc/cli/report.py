@@ -12,7 +12,6 @@ from segsvc.documents import ReportDocument, printable_path
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.ledger.opening import open_ledger, there_is_one
 from segsvc.ledger.pace import pace_at
-from segsvc.ledger.review_of_run import review_of
 from segsvc.ledger.reviewed import Reviewed
 from segsvc.ledger.runs import all_runs
 from segsvc.metrics_document import MetricsDocument
@@ -57,6 +56,8 @@ def _reviewed(place: str, run_id: str) -> Reviewed | None:
     """What the ledger knows of the run; None where no ledger holds it."""
     if not there_is_one(place):
         return None
+    from segsvc.ledger.review_of_run import review_of  # loads what bounds are computed by: not for --help
+
     with open_ledger(place) as ledger:
         return review_of(ledger, run_id) if any(run.run_id == run_id for run in all_runs(ledger)) else None
 

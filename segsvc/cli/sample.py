@@ -6,11 +6,9 @@ from pathlib import Path
 
 import click
 
-from segsvc.cli.errand import do
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
 from segsvc.cli.progress import say
-from segsvc.ledger.errands import DrawSample
 from segsvc.ledger.label_records import LabelTask, WhereDiffer
 from segsvc.ledger_documents import SampleDocument
 
@@ -41,6 +39,9 @@ def command(source: str, n: int, name: str, grouped_by: str | None, seed: int, c
     Every image (or group) has the same chance, and what it was drawn from is written down. People label the images at
     /label of `segsvc serve`; the set is then a DATASET for `segsvc calibrate`, `evaluate` and `train`.
     """
+    from segsvc.cli.errand import do  # these load the ledger: not for `segsvc sample --help`
+    from segsvc.ledger.errands import DrawSample
+
     done = do(place, DrawSample(
         source=_whole(source), n=n, name=name, seed=seed, grouped_by=grouped_by, class_names=list(class_names),
         task=LabelTask(task) if task is not None else None, model=model, readers=readers,

@@ -18,6 +18,7 @@ from segsvc.card import Task
 from segsvc.datasets.origin import Origin
 from segsvc.types import Box, ImageRef
 
+LABEL_SET = "label:"  # begins a DATASET that is a label set of the ledger
 NOT_PLUGINS = frozenset({"files", "coco_shapes", "origin"})
 
 

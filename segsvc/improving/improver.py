@@ -33,7 +33,7 @@ from segsvc.improving import comparing
 from segsvc.improving.comparing import Comparison, FigureKind
 from segsvc.improving.parts import Parts, digests_of, parted
 from segsvc.improving.report import REPORT, UNPROMISED_AT, render
-from segsvc.label_file import class_file, coco_file, with_objects
+from segsvc.labels.files import class_file, coco_file, with_objects
 from segsvc.models.checkpoint import write_whole
 from segsvc.models.library import Model, read_model
 from segsvc.models.runtime import Predictor

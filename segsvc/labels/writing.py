@@ -6,18 +6,17 @@ labelled it and when, how long that took, and whether the model's candidates wer
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segsvc import datasets
+from segsvc.datasets import LABEL_SET, ClassTruth, ObjectTruth, TrueObject
 from segsvc.errors import ConfigError
-from segsvc.imaging import masks
+from segsvc.labels.files import class_file, coco_file
 from segsvc.ledger import label_sets, labelled
 from segsvc.ledger.errors import Unknown
 from segsvc.ledger.label_records import Label, LabelledImage, LabelSet, LabelTask
@@ -27,9 +26,10 @@ from segsvc.models.checkpoint import write_whole
 from segsvc.readahead import in_order
 from segsvc.settings import user_data
 from segsvc.stores import store_of
+from segsvc.types import ImageRef
 
-PREFIX = "label:"
 _AT_ONCE = 16
+_OF_TABLES = frozenset({"uri", "labels", "group", "split"})  # columns that a manifest may have and a table has of its own
 _PLACES = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
@@ -64,23 +64,25 @@ def write_set(ledger: Ledger, wanted: str, to: Path | None = None, *, format_nam
     if format_name not in (None, own := "csv" if is_table else "coco"):
         raise ConfigError(f"--format: expected {own} for the label set {name}, which is about {record.task.value}, got "
                           f"{format_name}")
-    data = _table(record, kept) if is_table else _coco(record, kept, places)
+    found = [_labelled(record, each) for each in kept]
+    written = [image for image, _ in found]
+    data = class_file(written) if is_table else coco_file(written, record.class_names, info=_info(record, places), further={
+        (image.ref.uri, each): besides for image, objects in found for each, besides in objects.items()})
     if to is None:
         digest = hashlib.sha256(data).hexdigest()[:12]
-        to = _folder(ledger) / f"{wanted.removeprefix(PREFIX)}-{digest}{'.csv' if is_table else '.json'}"
+        to = _folder(ledger) / f"{wanted.removeprefix(LABEL_SET)}-{digest}{'.csv' if is_table else '.json'}"
     write_whole(to, data)
-    n_labels = sum(len(labelled.agreed(record, each)) for each in kept)
-    return WrittenSet(to, len(kept), n_labels, len(images) - len(kept))
+    return WrittenSet(to, len(kept), sum(map(_counted, written)), len(images) - len(kept))
 
 
 def _parsed(wanted: str) -> tuple[str, tuple[int, int] | None]:
-    name, at, places = wanted.removeprefix(PREFIX).partition("@")
+    name, at, places = wanted.removeprefix(LABEL_SET).partition("@")
     if name and not at:
         return name, None
     found = _PLACES.fullmatch(places)
     if not name or found is None:
-        raise ConfigError(f"DATASET: expected {PREFIX}SET, {PREFIX}SET@N for its first N images, or {PREFIX}SET@A-B for "
-                          f"those from A to B in drawn order, got {wanted!r}")
+        raise ConfigError("DATASET: expected label:SET, label:SET@N for its first N images, or label:SET@A-B for those from "
+                          f"A to B in drawn order, got {wanted!r}")
     first, last = found.groups()
     return name, (int(first) if last else 1, int(last or first))
 
@@ -104,70 +106,52 @@ def _unchanged(images: Sequence[LabelledImage], say: Callable[[str], None]) -> l
     return kept
 
 
-def _provenance(image: LabelledImage) -> dict[str, str]:
+def _counted(image: datasets.LabelledImage) -> int:
+    truth = image.truth
+    return len(truth.objects) if isinstance(truth, ObjectTruth) else len(truth.names) if isinstance(truth, ClassTruth) else 0
+
+
+def _labelled(record: LabelSet, image: LabelledImage) -> tuple[datasets.LabelledImage, dict[TrueObject, dict[str, Any]]]:
+    """The image as data sets have it, and what its objects bear besides."""
     said = [each.labelling for each in image.opinions]
-    seconds = [f"{each.seconds:.1f}" if each.seconds is not None else "" for each in said]
-    return {"labelled_by": "|".join(each.reader for each in said),
-            "labelled_at": "|".join(each.done_at.isoformat() for each in said), "labelled_seconds": "|".join(seconds),
-            "candidates_shown": "|".join("yes" if each.candidates_shown else "no" for each in said)}
+    provenance = {"labelled_by": [each.reader for each in said], "labelled_at": [each.done_at.isoformat() for each in said],
+                  "labelled_seconds": [f"{each.seconds:.1f}" if each.seconds is not None else "" for each in said],
+                  "candidates_shown": ["yes" if each.candidates_shown else "no" for each in said]}
+    own = {name: value for name, value in image.meta.items() if name not in _OF_TABLES}
+    group = image.unit if record.grouped_by is not None else image.meta.get("group")
+    ref = ImageRef(image.image.uri, image.image.version, 0, group,
+                   {**own, **{name: "|".join(values) for name, values in provenance.items()}})
+    split = datasets.Split(image.split) if image.split is not None else None
+    agreed = labelled.agreed(record, image)
+    if record.task is LabelTask.CLASSES:
+        return datasets.LabelledImage(ref, ClassTruth(frozenset(label.class_name for label in agreed)), split), {}
+    objects = {_object(label): _besides(label) for label in agreed}
+    return datasets.LabelledImage(ref, ObjectTruth(tuple(objects), image.image.width_px, image.image.height_px),
+                                  split), objects
 
 
-def _group(record: LabelSet, image: LabelledImage) -> str | None:
-    return image.unit if record.grouped_by is not None else image.meta.get("group")
-
-
-def _table(record: LabelSet, images: Sequence[LabelledImage]) -> bytes:
-    own = sorted({name for each in images for name in each.meta} - {"uri", "labels", "group", "split"})
-    provenance = list(_provenance(images[0]))
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["uri", "labels", "group", "split", *provenance, *(name for name in own if name not in provenance)])
-    for each in images:
-        shown = sorted({label.class_name for label in labelled.agreed(record, each)}, key=record.class_names.index)
-        said = _provenance(each)
-        writer.writerow([each.image.uri, "|".join(shown), _group(record, each) or "", each.split or "", *said.values(),
-                         *(each.meta.get(name, "") for name in own if name not in provenance)])
-    return file.getvalue().encode("utf-8", "surrogateescape")
-
-
-def _coco(record: LabelSet, images: Sequence[LabelledImage], places: tuple[int, int] | None) -> bytes:
-    number = {name: place for place, name in enumerate(record.class_names, start=1)}
-    annotations: list[Mapping[str, Any]] = []
-    for each in images:
-        for label in labelled.agreed(record, each):
-            annotations.append({"id": len(annotations) + 1, "image_id": each.position,
-                                "category_id": number[label.class_name], **_shape(label, each)})
-    frame = record.frame
-    document = {
-        "info": {"description": f"{PREFIX}{record.name}: images drawn at random, labelled whole", "label_set": record.name,
-                 "input": record.input, "seed": record.seed, "frame_images": frame.images, "frame_units": frame.units,
-                 "frame_sha256": frame.sha256, "drawn_units": record.drawn_units, "places": places,
-                 "where_differ": record.where_differ.value},
-        "images": [{"id": each.position, "file_name": each.image.uri, "width": each.image.width_px,
-                    "height": each.image.height_px, "image_id": each.image.image_id, "image_version": each.image.version,
-                    **({"group": group} if (group := _group(record, each)) is not None else {}),
-                    **({"split": each.split} if each.split is not None else {}),
-                    "meta": {**each.meta, **_provenance(each)}} for each in images],
-        "categories": [{"id": place, "name": name} for name, place in number.items()],
-        "annotations": annotations}
-    return (json.dumps(document, ensure_ascii=True, indent=1) + "\n").encode()
-
-
-def _shape(label: Label, image: LabelledImage) -> dict[str, Any]:
+def _object(label: Label) -> TrueObject:
     shape = shape_of(label)
-    if shape is None or label.box is None:
-        raise ConfigError(f"label set: expected objects, got {label.class_name!r} for the whole of {image.image.uri}")
-    box = label.box
-    found: dict[str, Any] = {"bbox": [box.x0, box.y0, box.width_px, box.height_px], "area": shape.area_px, "iscrowd": 0,
-                             "labelled_by": label.reader}
+    if shape is None:
+        raise ValueError(f"label {label.label_id}: expected an object, got a class of a whole image")
+    return TrueObject(label.class_name, shape.box, shape.mask_rle)
+
+
+def _besides(label: Label) -> dict[str, Any]:
+    """What an annotation bears beside the object: its corners as they were drawn, who drew it, and from what."""
+    found: dict[str, Any] = {"labelled_by": label.reader}
     if label.polygon is not None:
         found["segmentation"] = [[edge for corner in label.polygon for edge in corner]]
-    elif shape.mask_rle is not None:
-        size = image.image.width_px, image.image.height_px
-        found["segmentation"] = {"size": [size[1], size[0]], "counts": masks.full_frame_rle(
-            shape.mask_rle, shape.box, width_px=size[0], height_px=size[1]).decode("ascii")}
     if label.note:
         found["note"] = label.note
     if label.candidate_id is not None:
         found["candidate_id"] = label.candidate_id
     return found
+
+
+def _info(record: LabelSet, places: tuple[int, int] | None) -> dict[str, Any]:
+    frame = record.frame
+    return {"description": f"{LABEL_SET}{record.name}: images drawn at random, labelled whole", "label_set": record.name,
+            "input": record.input, "seed": record.seed, "frame_images": frame.images, "frame_units": frame.units,
+            "frame_sha256": frame.sha256, "drawn_units": record.drawn_units, "places": places,
+            "where_differ": record.where_differ.value}

@@ -12,10 +12,10 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from segsvc.card import Document
+from segsvc.datasets import LABEL_SET
 from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
 from segsvc.labels.sampling import SampleRequest, sample
-from segsvc.labels.writing import PREFIX
 from segsvc.ledger import gold, intake, runs, users
 from segsvc.ledger.label_records import LabelTask, WhereDiffer
 from segsvc.ledger.opening import Ledger
@@ -142,7 +142,8 @@ class DrawSample(Document):
         done = sample(ledger, asked, say)
         record, frame = done.record, done.record.frame
         return SampleDocument(
-            name=record.name, dataset=f"{PREFIX}{record.name}", ledger=printable_path(ledger.shown), task=record.task.value,
+            name=record.name, dataset=f"{LABEL_SET}{record.name}", ledger=printable_path(ledger.shown),
+            task=record.task.value,
             classes=list(record.class_names), input=record.input, grouped_by=record.grouped_by, seed=record.seed,
             frame=printable_path(frame.place), frame_sha256=frame.sha256, frame_images=frame.images,
             frame_units=frame.units, framed_at=frame.listed_at, drawn_units=record.drawn_units, drawn=record.drawn,

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from segsvc.quality.bounds import most_members
-
 
 @dataclass(frozen=True, slots=True)
 class Audited:
@@ -78,6 +76,8 @@ def bound_missed(audited: Sequence[Audited], *, confidence: float, together: boo
     The sample must be drawn from each class's rejected candidates so that, given its size, each choice is as likely: as
     `ledger.selecting` draws, by a hash of the candidate.
     """
+    from segsvc.quality.bounds import most_members  # it is compiled: not for those who only read results
+
     several = together and len(audited) > 1
     delta = (1 - confidence) / (len(audited) + several) if audited else 1 - confidence
 

@@ -30,7 +30,7 @@ from segsvc.errors import ConfigError, ImageError
 from segsvc.exporting import Decided, point_as_of
 from segsvc.imaging import masks
 from segsvc.imaging.masks import BoolArray
-from segsvc.label_file import CLASSES, OBJECTS, class_file, coco_file, ignored
+from segsvc.labels.files import CLASSES, OBJECTS, class_file, coco_file, ignored
 from segsvc.ledger.label_records import Label
 from segsvc.ledger.label_rows import shape_of
 from segsvc.ledger.records import EffectiveVerdict, Verdict

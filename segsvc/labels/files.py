@@ -30,9 +30,10 @@ OBJECTS, CLASSES = "annotations.json", "labels.csv"
 
 
 def coco_file(images: Sequence[LabelledImage], classes: Sequence[str], *, origin: Origin | None = None,
-              further: Mapping[tuple[str, TrueObject], Mapping[str, Any]] | None = None) -> bytes:
-    """A COCO file of images whose truth is objects. further: of an image's URI and an object, the keys of its
-    annotation that COCO does not know.
+              further: Mapping[tuple[str, TrueObject], Mapping[str, Any]] | None = None,
+              info: Mapping[str, Any] | None = None) -> bytes:
+    """A COCO file of images whose truth is objects. further: of an image's URI and an object, keys of its annotation in
+    place of those that follow from it, or that COCO does not know. info: further keys of `info`.
 
     Raises ValueError for images with another truth.
     """
@@ -49,9 +50,9 @@ def coco_file(images: Sequence[LabelledImage], classes: Sequence[str], *, origin
                 "id": len(annotations) + 1, "image_id": number, "category_id": number_of[each.class_name],
                 "bbox": [each.box.x0, each.box.y0, each.box.width_px, each.box.height_px], "iscrowd": int(each.ignored),
                 **_shape(each, width, height), **(further or {}).get((image.ref.uri, each), {})})
-    info = {"description": "labels", "version": "1", **(origin.as_info() if origin is not None else {})}
+    said = {"description": "labels", "version": "1", **(info or {}), **(origin.as_info() if origin is not None else {})}
     categories = [{"id": number, "name": name} for name, number in number_of.items()]
-    return (json.dumps({"info": info, "images": entries, "annotations": annotations, "categories": categories},
+    return (json.dumps({"info": said, "images": entries, "annotations": annotations, "categories": categories},
                        separators=(",", ":")) + "\n").encode("ascii")
 
 
