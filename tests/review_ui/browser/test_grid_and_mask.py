@@ -131,6 +131,7 @@ def test_what_was_read_is_corrected(browser: Browser, tmp_path: Path, in_process
         expect(field).to_have_value("ST0P")
         field.fill("never kept")
         reviewer.page.keyboard.press("Escape")
+        expect(field).to_be_hidden()
         reviewer.page.keyboard.press("m")
         expect(field).to_have_value("ST0P")
         field.fill("STOP")
