@@ -54,7 +54,8 @@ def painted(image: LabelledImage, dataset: Dataset) -> np.ndarray:  # type: igno
 
 
 @pytest.mark.parametrize(("place", "said"), [
-    ("nowhere", "there is no 'nowhere'"), ("", "there is no ''"), ("label:first", "label sets are read by the commands"), ("a.png", "got the file"),
+    ("nowhere", "there is no 'nowhere'"), ("", "there is no ''"),
+    ("label:first", "label sets are read by the commands"), ("a.png", "got the file"),
     ("empty", "holds 0 images"), ("other.json", "expected a COCO file"), ("ftp://x/y", "file://, s3://"),
     ("a\0b", "a\\x00b")])
 def test_a_place_that_is_no_set_is_refused_with_what_would_be(

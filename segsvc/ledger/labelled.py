@@ -50,8 +50,8 @@ def _checked(record: LabelSet, places: tuple[int, int] | None) -> tuple[int, int
     usable = record.drawn if record.first_open is None else record.first_open - 1
     left = "1 is left" if record.left == 1 else f"{record.left} are left"
     if not usable:
-        raise ConfigError(f"label set {record.name}: expected labelled images, got {record.drawn}, the first of which is not "
-                          f"labelled yet; {left}. Label them by `segsvc serve`, at /label.")
+        raise ConfigError(f"label set {record.name}: expected labelled images, got {record.drawn}, the first of which is "
+                          f"not labelled yet; {left}. Label them by `segsvc serve`, at /label.")
     if places is None and record.left:
         raise ConfigError(f"label set {record.name}: expected all {record.drawn} images to be labelled, {left}. The first "
                           f"{usable} in drawn order are: label:{record.name}@{usable}. Label the rest by `segsvc serve`, at "
