@@ -15,7 +15,7 @@ def resolve(dataset: str, ledger_place: str) -> str:
     from segsvc.ledger.opening import open_ledger, there_is_one
 
     if not there_is_one(ledger_place):
-        raise ConfigError(f"DATASET: expected a ledger at {ledger_place} for {dataset!r}, there is none. --ledger says where "
-                          "it is.")
+        raise ConfigError(f"DATASET: expected a ledger at {ledger_place} for {dataset!r}, there is none. --ledger says "
+                          "where it is.")
     with open_ledger(ledger_place) as ledger:
         return str(write_set(ledger, dataset, say=lambda text: say(f"note: {text}")).place)
