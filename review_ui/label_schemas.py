@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from math import ceil, floor
 from typing import Annotated, Any, ClassVar
-from urllib.parse import unquote
 
 from pydantic import ConfigDict, Field
 
 from review_ui.problems import Problem, ProblemType
-from review_ui.schemas import MOST_LEASED, Answer, Body, BoxDocument, ClassName, Id, outline_of
+from review_ui.schemas import MOST_LEASED, Answer, Body, BoxDocument, ClassName, Id, name_of, outline_of
 from segsvc.ledger import label_records as records
 from segsvc.ledger.label_records import MOST_CORNERS, MOST_OBJECTS, LabelTask
 from segsvc.types import Box
@@ -276,8 +275,3 @@ class ImageLeaseAnswer(Answer):
 
     items: list[LabelItemAnswer]
     progress: SetAnswer
-
-
-def name_of(uri: str) -> str:
-    """The last step of an image's URI, for people."""
-    return unquote(uri.rstrip("/").rsplit("/", 1)[-1])

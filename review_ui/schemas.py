@@ -130,8 +130,13 @@ class ItemAnswer(Answer):
     def of(cls, item: records.Item) -> ItemAnswer:
         fields = {name: getattr(item, name) for name in records.Item.__dataclass_fields__}
         fields["decisions"] = [DecisionAnswer.model_validate(each) for each in item.decisions]
-        return cls(**fields, image_name=unquote(item.image_uri.rstrip("/").rsplit("/", 1)[-1]),
+        return cls(**fields, image_name=name_of(item.image_uri),
                    outline=outline_of(item.mask_rle, item.box))
+
+
+def name_of(uri: str) -> str:
+    """The last step of an image's URI, for people."""
+    return unquote(uri.rstrip("/").rsplit("/", 1)[-1])
 
 
 def outline_of(mask_rle: str | None, box: Box) -> list[list[tuple[int, int]]]:

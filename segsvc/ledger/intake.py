@@ -22,8 +22,9 @@ from segsvc.errors import ConfigError
 from segsvc.ledger import lanes
 from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
+from segsvc.ledger.images import image_numbers
 from segsvc.ledger.opening import Ledger
-from segsvc.ledger.records import Decider, ReviewPolicy, RunRecord, Verdict
+from segsvc.ledger.records import Decider, ImageRecord, ReviewPolicy, RunRecord, Verdict
 from segsvc.ledger.runs import chosen_policy, find, policy_columns, policy_of
 from segsvc.ledger.selecting import Selected, select_part
 from segsvc.ledger.standing import stand, tallies
@@ -34,7 +35,6 @@ from segsvc.ledger.tables import (
     DECISIONS,
     ENTRIES,
     IDS,
-    IMAGES,
     RUNS,
     TALLIES,
     entry_number,
@@ -56,7 +56,6 @@ _REVIEWED = "read_by outcome gold gold_at gold_by".split()  # kept of an entry t
 _CANDIDATE = ["number", "candidate_id", "image_no", "class_no", *_CONTENT]
 _ENTRY = ["number", "run_no", "candidate_no", "class_no", "band", "audit", "probability", "distance", "shuffle", "import_no",
           *_REVIEWED]
-_IMAGE = "number image_id uri version width_px height_px frames".split()
 
 
 @dataclass(slots=True)
@@ -193,7 +192,7 @@ def _add(conn: Connection, begun: _Import, some: _Some) -> None:
     """Adds candidates that are not there yet, and their entries in the run."""
     ids, column = some.columns["candidate_id"], some.columns
     known = _numbers_of(conn, ids)
-    images = _image_numbers(conn, some.images, list(dict.fromkeys(column["image_id"])))
+    images = image_numbers(conn, [_image(some.images[image_id]) for image_id in dict.fromkeys(column["image_id"])])
     classes = _class_numbers(conn, sorted(set(column["class_name"])))
     last = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
     numbers, is_new = [], []
@@ -238,23 +237,9 @@ def _numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> dict[str, int
     return found
 
 
-def _image_numbers(conn: Connection, images: Mapping[str, Mapping[str, Any]], image_ids: list[str]) -> dict[str, int]:
-    """The numbers of these images, which are added where they are not there yet."""
-    found: dict[str, int] = {}
-    for start in range(0, len(image_ids), 500):
-        found.update((row[0], row[1]) for row in conn.execute(
-            select(IMAGES.c.image_id, IMAGES.c.number).where(IMAGES.c.image_id.in_(image_ids[start:start + 500]))))
-    number = conn.execute(select(func.max(IMAGES.c.number))).scalar() or 0
-    new = []
-    for image_id in image_ids:
-        if image_id not in found:
-            number += 1
-            found[image_id] = number
-            row = images[image_id]
-            new.append((number, image_id, row["image_uri"], row["image_version"], row["width_px"], row["height_px"],
-                        row["frames"]))
-    insert_rows(conn, IMAGES, _IMAGE, new)
-    return found
+def _image(row: Mapping[str, Any]) -> ImageRecord:
+    return ImageRecord(row["image_id"], row["image_uri"], row["image_version"], row["width_px"], row["height_px"],
+                       row["frames"])
 
 
 def _class_numbers(conn: Connection, names: Sequence[str]) -> dict[str, int]:

@@ -14,17 +14,16 @@ from segsvc.errors import ConfigError
 from segsvc.ledger.bulk import insert_rows
 from segsvc.ledger.candidates import storable
 from segsvc.ledger.errors import Unknown
+from segsvc.ledger.images import image_numbers
 from segsvc.ledger.label_records import DrawnImage, Frame, LabelSet, LabelTask, NewSet, ShownCandidate, WhereDiffer
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.prepared import Prepared
-from segsvc.ledger.records import ImageRecord
-from segsvc.ledger.tables import IMAGES, LABEL_SETS, LABELLINGS, SAMPLED, as_time, as_us
+from segsvc.ledger.tables import LABEL_SETS, LABELLINGS, SAMPLED, as_time, as_us
 from segsvc.ledger.writer import Writing
 from segsvc.types import Box
 
 _LATEST = 200  # labellings that the median of seconds is of
 _SAMPLED = ["set_no", "place", "unit", "image_no", "uri", "split", "meta", "candidates", "fault", "labelled_by", "closed"]
-_IMAGE = ["number", "image_id", "uri", "version", "width_px", "height_px", "frames"]
 _SET = Prepared(select(LABEL_SETS).where(LABEL_SETS.c.name == bindparam("name")))
 _STATE = Prepared(select(
     SAMPLED.c.closed, SAMPLED.c.fault.is_not(None).label("unreadable"), func.count().label("n"),
@@ -74,7 +73,7 @@ def extend(ledger: Ledger, name: str, drawn: Sequence[DrawnImage], *, units: int
     """
     def work(writing: Writing) -> None:
         conn = writing.conn
-        row = _row(conn, name)
+        row = set_row(conn, name)
         if row.record.drawn_units != before:
             raise ConfigError(f"label set {name}: expected {before} units to be drawn so far, got "
                               f"{row.record.drawn_units}: somebody has drawn meanwhile. Do it again.")
@@ -100,10 +99,6 @@ def find(ledger: Ledger, name: str) -> LabelSet:
 
 def set_row(conn: Connection, name: str) -> SetRow:
     """The set of that name. Raises Unknown with the newest ones."""
-    return _row(conn, name)
-
-
-def _row(conn: Connection, name: str) -> SetRow:
     row = _SET.first(conn, name=storable(name))
     if row is None:
         newest = conn.execute(select(LABEL_SETS.c.name).order_by(LABEL_SETS.c.number.desc()).limit(5)).scalars().all()
@@ -130,26 +125,11 @@ def _record(conn: Connection, row: Mapping[Any, Any]) -> LabelSet:
 
 
 def _add(conn: Connection, set_no: int, last: int, drawn: Sequence[DrawnImage]) -> None:
-    numbers = _image_numbers(conn, [each.image for each in drawn if each.image is not None])
+    numbers = image_numbers(conn, [each.image for each in drawn if each.image is not None])
     insert_rows(conn, SAMPLED, _SAMPLED, [
         (set_no, place, each.unit, numbers[each.image.image_id] if each.image is not None else None, each.uri, each.split,
          json.dumps(dict(each.meta or {}), ensure_ascii=False), _as_json(each.candidates), each.fault, "",
          each.image is None) for place, each in enumerate(drawn, start=last + 1)])
-
-
-def _image_numbers(conn: Connection, images: Sequence[ImageRecord]) -> dict[str, int]:
-    """The numbers of these images, which are added where they are not there yet."""
-    found: dict[str, int] = {}
-    last = conn.execute(select(func.max(IMAGES.c.number))).scalar() or 0
-    new = []
-    for image in images:
-        number = conn.execute(select(IMAGES.c.number).where(IMAGES.c.image_id == image.image_id)).scalar()
-        if number is None and image.image_id not in found:
-            last += 1
-            new.append((last, image.image_id, image.uri, image.version, image.width_px, image.height_px, image.frames))
-        found.setdefault(image.image_id, number if number is not None else last)
-    insert_rows(conn, IMAGES, _IMAGE, new)
-    return found
 
 
 def _as_json(candidates: Sequence[ShownCandidate] | None) -> str | None:

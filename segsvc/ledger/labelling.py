@@ -233,11 +233,11 @@ def _place(conn: Connection, image_id: str, *, set_name: str | None, run_id: str
             SAMPLED.c.image_no == image["number"])
         if set_name is not None:
             sampled = sampled.where(LABEL_SETS.c.name == storable(set_name))
-            set_row(conn, set_name)  # says which there are
         row = conn.execute(sampled.order_by(SAMPLED.c.set_no.desc(), SAMPLED.c.place).limit(1)).mappings().first()
         if row is not None:
             return _Place(dict(image), set_row(conn, row["name"]), dict(row))
         if set_name is not None:
+            set_row(conn, set_name)  # says which there are
             raise Unknown(f"image: expected one of the label set {set_name}, got {image_id!r}")
     runs = select(RUNS.c.number, RUNS.c.run_id).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number).join(
         CANDIDATES, CANDIDATES.c.number == ENTRIES.c.candidate_no).where(
