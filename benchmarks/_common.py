@@ -208,3 +208,11 @@ def _keeps_access_times(folder: Path) -> bool:
         return probe.stat().st_atime_ns > 0
     finally:
         probe.unlink(missing_ok=True)
+
+
+def waits(name: str, times_ms: Sequence[float], demanded: float | None, **details: float) -> Row:
+    """A row of waits in ms: their p95 is the figure."""
+    ordered = sorted(times_ms)
+    p95 = ordered[int(0.95 * (len(ordered) - 1))]
+    return Row(name, p95, "ms, p95", None, None, None, None, demanded, Bound.OURS_AT_MOST,
+               {"median_ms": statistics.median(ordered), "worst_ms": ordered[-1], "items": len(ordered), **details})

@@ -11,14 +11,13 @@ Options: `--images`, `--side-px`.
 from __future__ import annotations
 
 import argparse
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from _common import Bound, Row, say, scratch, segsvc, show
+from _common import say, scratch, segsvc, show, waits
 from playwright.sync_api import Page, sync_playwright
 from review_page import CHROMIUM, serving
 
@@ -106,13 +105,6 @@ def label(page: Page, api: str, discs: Mapping[str, Sequence[Disc]], side_px: in
     return marked
 
 
-def row(name: str, times_ms: Sequence[float], demanded: float | None, **details: float) -> Row:
-    ordered = sorted(times_ms)
-    p95 = ordered[int(0.95 * (len(ordered) - 1))]
-    return Row(name, p95, "ms, p95", None, None, None, None, demanded, Bound.OURS_AT_MOST,
-               {"median_ms": statistics.median(ordered), "worst_ms": ordered[-1], "items": len(ordered), **details})
-
-
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--images", type=int, default=100)
@@ -139,11 +131,11 @@ def main() -> None:
             browser.close()
     if len(images) != options.images:
         raise RuntimeError(f"expected {options.images} images to be painted, got {len(images)}")
-    show([row("the page's own time an image of 0 to 20 objects: the longest wait for an input, and done to the next image",
-              [max(each["waits"], default=0.0) + each["next"] for each in images], DEMANDED_MS, objects=marked),
-          row("done to next image painted", [each["next"] for each in images], None),
-          row("an input to the frame that shows it", [wait for each in images for wait in each["waits"]], None),
-          row("all that the page computes for an image", [each["own"] for each in images], None)])
+    show([waits("the page's own time an image of 0 to 20 objects: the longest wait for an input, and done to the next image",
+                [max(each["waits"], default=0.0) + each["next"] for each in images], DEMANDED_MS, objects=marked),
+          waits("done to next image painted", [each["next"] for each in images], None),
+          waits("an input to the frame that shows it", [wait for each in images for wait in each["waits"]], None),
+          waits("all that the page computes for an image", [each["own"] for each in images], None)])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-from _common import Bound, Row, command, say, scratch, segsvc, show
+from _common import command, say, scratch, segsvc, show, waits
 from _ledger_runs import DIGEST, IMAGES_A_SHARD, begin_run, finish_run, put_shard
 from playwright.sync_api import Page, sync_playwright
 
@@ -125,13 +124,6 @@ def review(page: Page, items: int, pace_ms: int) -> list[float]:
     return found
 
 
-def row(name: str, times_ms: Sequence[float], demanded: float | None, **details: float) -> Row:
-    ordered = sorted(times_ms)
-    p95 = ordered[int(0.95 * (len(ordered) - 1))]
-    return Row(name, p95, "ms, p95", None, None, None, None, demanded, Bound.OURS_AT_MOST,
-               {"median_ms": statistics.median(ordered), "worst_ms": ordered[-1], "items": len(ordered), **details})
-
-
 def main() -> None:
     asked = argparse.ArgumentParser()
     asked.add_argument("--candidates", type=int, default=1_000_000)
@@ -154,8 +146,9 @@ def main() -> None:
             fast = review(page, options.items, 0)
             page.wait_for_selector("#waiting[data-state=calm]")
             browser.close()
-    show([row("key press to next candidate painted, a key every 400 ms", paced, DEMANDED_MS, candidates=options.candidates),
-          row("the same, a key as soon as it is painted", fast, None, candidates=options.candidates)])
+    show([waits("key press to next candidate painted, a key every 400 ms", paced, DEMANDED_MS,
+                candidates=options.candidates),
+          waits("the same, a key as soon as it is painted", fast, None, candidates=options.candidates)])
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from segsvc.card import RunSpec
 from segsvc.documents import CandidateCounts, DriftDocument, ImageCounts, RunDocument, RunState
+from segsvc.errors import ConfigError
 from segsvc.likeness import Likeness
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import UNREAD, RunFolder
@@ -115,6 +116,16 @@ def left_document(folder: RunFolder) -> RunDocument | None:
         return RunDocument.model_validate(folder.read_json("run.json"))
     except ValidationError:
         return None
+
+
+def finished_document(folder: RunFolder, out: str, hint: str = "") -> RunDocument:
+    """run.json of a run that is finished. hint: what else its user may do. Raises ConfigError for another run."""
+    document = left_document(folder)
+    if document is None or document.state is not RunState.SUCCEEDED:
+        state = document.state.value if document is not None else "without run.json"
+        raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
+                          f"again{hint}.")
+    return document
 
 
 def as_it_stands(folder: RunFolder, before: RunDocument) -> RunDocument:

@@ -8,13 +8,13 @@ from segsvc.asking import BandsAsked, operating_point
 from segsvc.cli.bands import band_flags
 from segsvc.cli.main import Exit
 from segsvc.cli.progress import say
-from segsvc.documents import BandDocument, RunDocument, RunState
+from segsvc.documents import BandDocument, RunDocument
 from segsvc.errors import ConfigError
 from segsvc.models.library import find_same_model
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
-from segsvc.summary import left_document
+from segsvc.summary import finished_document
 from segsvc.views import OpenRun
 
 
@@ -31,11 +31,7 @@ def command(out: str, recall: float | None, precision: float | None, flag_at: fl
                                click.get_current_context())
     folder = RunFolder(store_of(out).folder(out))
     run = OpenRun(folder)
-    before = left_document(folder)
-    if before is None or before.state is not RunState.SUCCEEDED:
-        state = before.state.value if before is not None else "without run.json"
-        raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
-                          "again; it takes --flag-at and --accept-at too.")
+    before = finished_document(folder, out, "; it takes --flag-at and --accept-at too")
     point = operating_point(bands, find_same_model(run.spec.model, run.spec.model_digest), say,
                             folder.operating_points())
     if point is None:

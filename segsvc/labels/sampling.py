@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from segsvc.card import Task
 from segsvc.datasets import Split
-from segsvc.documents import RunDocument, RunState
+from segsvc.documents import RunDocument
 from segsvc.errors import ConfigError, ImageError
 from segsvc.labels.frame import drawn, write_frame
 from segsvc.ledger import label_sets
@@ -39,7 +39,7 @@ from segsvc.readers import ReadLimits, opened
 from segsvc.results import RunFolder
 from segsvc.settings import settings, user_data
 from segsvc.stores import Skip, store_of
-from segsvc.summary import left_document
+from segsvc.summary import finished_document
 from segsvc.types import Band, Box, ImageRef, ImageStatus
 from segsvc.views import OpenRun
 
@@ -153,12 +153,7 @@ def _run_of(source: str) -> RunDocument | None:
             return None
     except (OSError, ConfigError):
         return None
-    document = left_document(folder)
-    if document is None or document.state is not RunState.SUCCEEDED:
-        raise ConfigError(f"OUT: expected a finished run, got {source!r}, which is "
-                          f"{document.state.value if document is not None else 'without run.json'}. First run the same "
-                          "`segsvc run` again.")
-    return document
+    return finished_document(folder, source)
 
 
 def _listed_rows(source: str, skipped: Counter[str]) -> Iterator[ImageRef]:

@@ -17,8 +17,7 @@ from typing import Any
 import pyarrow as pa
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
-from segsvc.documents import RunDocument, RunState
-from segsvc.errors import ConfigError
+from segsvc.documents import RunDocument
 from segsvc.ledger import lanes
 from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
@@ -43,7 +42,7 @@ from segsvc.ledger.writer import Writing
 from segsvc.operating_point import OperatingPoint
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
-from segsvc.summary import left_document
+from segsvc.summary import finished_document
 from segsvc.types import Band
 from segsvc.views import OpenRun
 
@@ -82,11 +81,7 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     that is not finished.
     """
     folder = RunFolder(store_of(out).folder(out))
-    run, document = OpenRun(folder), left_document(folder)
-    if document is None or document.state is not RunState.SUCCEEDED:
-        state = document.state.value if document is not None else "without run.json"
-        raise ConfigError(f"OUT: expected a finished run, got {out!r}, which is {state}. First run the same `segsvc run` "
-                          "again.")
+    run, document = OpenRun(folder), finished_document(folder, out)
     point = run.operating_point
     begun = ledger.write(lambda writing: _begin(writing, document, run, point, policy))
     if begun is None:
