@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import bindparam, delete, select, update
 
-from segsvc.ledger import lanes
+from segsvc.ledger import audit, lanes
 from segsvc.ledger import rows as made
 from segsvc.ledger.candidates import decision_rows, entry_rows, number_of, sight_of
 from segsvc.ledger.errors import Refused, Stale, Unknown
@@ -170,6 +170,8 @@ def _restand(writing: Writing, run: RunRow, entry: Mapping[str, Any], before: Se
     for (name, user_id), by in change.items():
         writing.count(run.number, name, by, user_id=user_id)
     _RESTAND.run(writing.conn, {"entry": entry["number"], "read_by": new.read_by, "outcome": new.outcome_verdict})
+    audit.move(writing.conn, run, entry, of=audit.outcome_of(old, gold=gold, readers=readers),
+               to=audit.outcome_of(new, gold=gold, readers=readers))
     if gold is None:
         lanes.move(writing.conn, entry, of=_queued(old), to=_queued(new))
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import update
 
-from segsvc.ledger import lanes
+from segsvc.ledger import audit, lanes
 from segsvc.ledger.candidates import decision_rows, entry_rows, number_of
 from segsvc.ledger.errors import Refused
 from segsvc.ledger.opening import Ledger
@@ -43,6 +43,8 @@ def put(ledger: Ledger, run_id: str, answers: Mapping[str, Verdict], by: str) ->
             change.subtract(tallies(standing, readers=readers, gold=entry["gold"]))
             for (name, user_id), count in change.items():
                 writing.count(run.number, name, count, user_id=user_id)
+            audit.move(conn, run, entry, of=audit.outcome_of(standing, gold=entry["gold"], readers=readers),
+                       to=audit.outcome_of(standing, gold=verdict.value, readers=readers))
             if entry["gold"] is None:
                 lanes.move(conn, entry, of=standing.read_by if standing.outcome is None else None, to=None)
                 lanes.move(conn, {**entry, "gold": verdict.value}, of=None, to=lanes.NOBODY)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from segsvc.documents import RunDocument
-from segsvc.ledger import lanes
+from segsvc.ledger import audit, lanes
 from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
 from segsvc.ledger.images import image_numbers
@@ -307,9 +307,13 @@ def _note_rules(writing: Writing, begun: _Import) -> None:
 
 def _count_bands(conn: Connection, begun: _Import) -> None:
     numbers = _class_numbers(conn, sorted({name for name, _ in begun.bands}))
+    audited = audit.counted(conn, begun.run_no, import_no=begun.import_no, readers=begun.policy.readers)
     conn.execute(delete(BAND_COUNTS).where(BAND_COUNTS.c.run_no == begun.run_no))
-    insert_rows(conn, BAND_COUNTS, ["run_no", "class_no", "band", "count"],
-                sorted((begun.run_no, numbers[name], band, count) for (name, band), count in begun.bands.items()))
+    rows = []
+    for (name, band), count in begun.bands.items():
+        came = audited.get((numbers[name], band), Counter[audit.Outcome]())
+        rows.append((begun.run_no, numbers[name], band, count, *(came[each] for each in audit.Outcome)))
+    insert_rows(conn, BAND_COUNTS, ["run_no", "class_no", "band", "count", *audit.Outcome], sorted(rows))
 
 
 def _count_again(conn: Connection, begun: _Import) -> None:

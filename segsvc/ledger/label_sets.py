@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, literal, or_, select, update
 
 from segsvc.errors import ConfigError
 from segsvc.ledger.bulk import insert_rows
@@ -25,11 +25,8 @@ from segsvc.types import Box
 _LATEST = 200  # labellings that the median of seconds is of
 _SAMPLED = ["set_no", "place", "unit", "image_no", "uri", "split", "meta", "candidates", "fault", "labelled_by", "closed"]
 _SET = Prepared(select(LABEL_SETS).where(LABEL_SETS.c.name == bindparam("name")))
-_STATE = Prepared(select(
-    SAMPLED.c.closed, SAMPLED.c.fault.is_not(None).label("unreadable"), func.count().label("n"),
-    func.min(SAMPLED.c.place).label("first"), func.count(SAMPLED.c.candidates).label("with_candidates"),
-    func.sum(SAMPLED.c.agreement).label("agreement"), func.count(SAMPLED.c.agreement).label("twice"),
-).where(SAMPLED.c.set_no == bindparam("set_no")).group_by(SAMPLED.c.closed, SAMPLED.c.fault.is_not(None)))
+_OPEN = Prepared(select(SAMPLED.c.place).where(
+    SAMPLED.c.set_no == bindparam("set_no"), SAMPLED.c.closed.is_(False)).order_by(SAMPLED.c.place).limit(1))
 _WORK = Prepared(select(LABELLINGS.c.worked_us).where(
     LABELLINGS.c.set_no == bindparam("set_no"), LABELLINGS.c.worked_us.is_not(None)).order_by(
         LABELLINGS.c.number.desc()).limit(_LATEST))
@@ -59,7 +56,7 @@ def create(ledger: Ledger, new: NewSet, drawn: Sequence[DrawnImage], *, units: i
             input=new.input, run_id=new.run_id, grouped_by=new.grouped_by, seed=new.seed, frame=frame.place,
             frame_sha256=frame.sha256, frame_images=frame.images, frame_units=frame.units, framed_at=as_us(frame.listed_at),
             drawn_units=units, readers=new.readers, where_differ=new.where_differ.value, lease_s=new.lease_s,
-            created_at=writing.now))
+            created_at=writing.now, drawn=0, labelled=0, unreadable=0, twice=0, agreement=0.0, has_candidates=False))
         _add(conn, number, 0, drawn)
 
     ledger.write(work)
@@ -107,21 +104,18 @@ def set_row(conn: Connection, name: str) -> SetRow:
 
 
 def _record(conn: Connection, row: Mapping[Any, Any]) -> LabelSet:
-    states = _STATE.rows(conn, set_no=row["number"])
-    unreadable = sum(each["n"] for each in states if each["unreadable"])
-    labelled = sum(each["n"] for each in states if each["closed"] and not each["unreadable"])
-    twice = sum(each["twice"] for each in states)
+    first_open = _OPEN.first(conn, set_no=row["number"])
     worked = [each["worked_us"] / 1e6 for each in _WORK.rows(conn, set_no=row["number"])]
     return LabelSet(
         name=row["name"], task=LabelTask(row["task"]), class_names=tuple(json.loads(row["class_names"])), input=row["input"],
         run_id=row["run_id"], grouped_by=row["grouped_by"], seed=row["seed"],
         frame=Frame(row["frame"], row["frame_sha256"], row["frame_images"], row["frame_units"], as_time(row["framed_at"])),
         drawn_units=row["drawn_units"], readers=row["readers"], where_differ=WhereDiffer(row["where_differ"]),
-        lease_s=row["lease_s"], created_at=as_time(row["created_at"]), drawn=sum(each["n"] for each in states),
-        labelled=labelled, unreadable=unreadable,
-        first_open=min((each["first"] for each in states if not each["closed"]), default=None),
-        has_candidates=any(each["with_candidates"] for each in states), median_seconds=median(worked) if worked else None,
-        agreement=sum(each["agreement"] or 0.0 for each in states) / twice if twice else None)
+        lease_s=row["lease_s"], created_at=as_time(row["created_at"]), drawn=row["drawn"],
+        labelled=row["labelled"], unreadable=row["unreadable"],
+        first_open=first_open["place"] if first_open is not None else None, has_candidates=bool(row["has_candidates"]),
+        median_seconds=median(worked) if worked else None,
+        agreement=row["agreement"] / row["twice"] if row["twice"] else None)
 
 
 def _add(conn: Connection, set_no: int, last: int, drawn: Sequence[DrawnImage]) -> None:
@@ -130,6 +124,10 @@ def _add(conn: Connection, set_no: int, last: int, drawn: Sequence[DrawnImage]) 
         (set_no, place, each.unit, numbers[each.image.image_id] if each.image is not None else None, each.uri, each.split,
          json.dumps(dict(each.meta or {}), ensure_ascii=False), _as_json(each.candidates), each.fault, "",
          each.image is None) for place, each in enumerate(drawn, start=last + 1)])
+    of_set = LABEL_SETS.c
+    conn.execute(update(LABEL_SETS).where(of_set.number == set_no).values(
+        drawn=of_set.drawn + len(drawn), unreadable=of_set.unreadable + sum(each.image is None for each in drawn),
+        has_candidates=or_(of_set.has_candidates, literal(any(each.candidates is not None for each in drawn)))))
 
 
 def _as_json(candidates: Sequence[ShownCandidate] | None) -> str | None:

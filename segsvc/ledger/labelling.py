@@ -216,9 +216,15 @@ def _restand(writing: Writing, place: _Place) -> None:
                 if each.labelling is not None]
     agreed = agreement([made.marked(each.labels) for each in opinions]) if len(opinions) > 1 else None
     a_third = record.where_differ is WhereDiffer.THIRD and len(opinions) == 2 and agreed is not None and agreed < 1.0
-    conn.execute(update(SAMPLED).where(SAMPLED.c.set_no == place.set_.number, SAMPLED.c.image_no == image_no).values(
-        labelled_by=",".join(str(each.user_id) for each in opinions), agreement=agreed,
-        closed=len(opinions) >= record.readers and not a_third))
+    closed = len(opinions) >= record.readers and not a_third
+    of_image = (SAMPLED.c.set_no == place.set_.number) & (SAMPLED.c.image_no == image_no)
+    for was_closed, was_agreed in conn.execute(select(SAMPLED.c.closed, SAMPLED.c.agreement).where(of_image)).all():
+        conn.execute(update(LABEL_SETS).where(LABEL_SETS.c.number == place.set_.number).values(
+            labelled=LABEL_SETS.c.labelled + int(closed) - int(was_closed),
+            twice=LABEL_SETS.c.twice + int(agreed is not None) - int(was_agreed is not None),
+            agreement=LABEL_SETS.c.agreement + (agreed or 0.0) - (was_agreed or 0.0)))
+    conn.execute(update(SAMPLED).where(of_image).values(
+        labelled_by=",".join(str(each.user_id) for each in opinions), agreement=agreed, closed=closed))
 
 
 def _place(conn: Connection, image_id: str, *, set_name: str | None, run_id: str | None) -> _Place:

@@ -25,10 +25,11 @@ _RUNS_OF = Prepared(select(RUNS).join(ENTRIES, ENTRIES.c.run_no == RUNS.c.number
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run and its number in the ledger."""
+    """A run and its number in the ledger; imports: how often it was taken in."""
 
     number: int
     record: RunRecord
+    imports: int
 
 
 def all_runs(ledger: Ledger) -> list[RunRecord]:
@@ -89,4 +90,4 @@ def _run(row: Mapping[Any, Any]) -> RunRow:
         run_id=row["run_id"], out=row["out"], input=row["input"], model=row["model"], model_digest=row["model_digest"],
         point_digest=row["point_digest"], point_wording=row["point_wording"],
         class_names=tuple(json.loads(row["class_names"])), policy=policy_of(row), imported_at=as_time(row["imported_at"]),
-        review=row["review"], audit=row["audit"], accepted=row["accepted"], rejected=row["rejected"]))
+        review=row["review"], audit=row["audit"], accepted=row["accepted"], rejected=row["rejected"]), row["imports"])

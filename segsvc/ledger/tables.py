@@ -142,6 +142,9 @@ LABEL_SETS = Table(
     _text("input"), _text("run_id", optional=True), _text("grouped_by", optional=True), _number("seed"),
     _text("frame"), _text("frame_sha256"), _number("frame_images"), _number("frame_units"), _number("framed_at"),
     _number("drawn_units"), _number("readers"), _text("where_differ"), _number("lease_s"), _number("created_at"),
+    # kept as images are drawn and labelled, so that no request counts them; agreement: the sum over those labelled twice
+    _number("drawn"), _number("labelled"), _number("unreadable"), _number("twice"), _of("agreement", Float(53)),
+    _of("has_candidates", Boolean()),
     UniqueConstraint("name", name="label_sets_name"))
 
 # An image of a label set. `labelled_by`: who has labelled it; `closed`: nobody needs to any more, or it cannot be read.
@@ -181,8 +184,10 @@ LABELS = Table(
     UniqueConstraint("label_id", name="labels_label_id"), UniqueConstraint("user_id", "request_id", name="labels_request"),
     Index("labels_image", "image_no", "number"))
 
-# How many candidates a run has by class and band, also those that are not here: what an audit was drawn from.
+# How many candidates a run has by class and band, also those that are not here; and of those that were drawn from them to
+# be audited how many are what, which is kept as decisions come.
 BAND_COUNTS = Table(
     "band_counts", METADATA,
     _number("run_no", key=True), _number("class_no", key=True), _text("band", key=True), _number("count"),
+    _number("n_objects"), _number("n_nothing"), _number("n_unsure"), _number("n_unread"),
     sqlite_with_rowid=False)

@@ -24,7 +24,7 @@ from segsvc.ledger.records import ImageRecord, Reader
 from segsvc.types import Box
 from tests.ledger.conftest import ANN, BOB, CAT
 
-_FRAME = Frame("frame.parquet", "0" * 64, 100, 100, datetime(2026, 11, 2, tzinfo=UTC))
+FRAME = Frame("frame.parquet", "0" * 64, 100, 100, datetime(2026, 11, 2, tzinfo=UTC))
 
 
 def _drawn(first: int, n: int) -> list[DrawnImage]:
@@ -34,7 +34,7 @@ def _drawn(first: int, n: int) -> list[DrawnImage]:
 
 def _make(ledger: Ledger, n: int = 4, *, task: LabelTask = LabelTask.OBJECTS, readers: int = 1,
           where_differ: WhereDiffer = WhereDiffer.EITHER, lease_s: int = 1800) -> None:
-    new = NewSet("streets", task, ("car", "sign"), "/data", _FRAME, seed=0, readers=readers, where_differ=where_differ,
+    new = NewSet("streets", task, ("car", "sign"), "/data", FRAME, seed=0, readers=readers, where_differ=where_differ,
                  lease_s=lease_s)
     label_sets.create(ledger, new, _drawn(1, n), units=n)
 
