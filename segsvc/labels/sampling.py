@@ -90,15 +90,14 @@ def sample(ledger: Ledger, asked: SampleRequest, say: Callable[[str], None] = la
     if there is not None:
         raise ConfigError(f"--name: expected a new name, got {asked.name!r}, a label set of {there.drawn} images. --more "
                           f"draws {asked.n} further ones into it.")
-    run = _run_of(asked.source)
+    source = _source(asked.source)
+    run, folder = source.run, source.folder
     classes, task = _about(asked, run)
-    folder = RunFolder(store_of(asked.source).folder(asked.source)) if run is not None else None
-    uri = folder.uri if folder is not None else read_input(asked.source).uri
     skipped: Counter[str] = Counter()
     rows = _run_rows(folder, skipped) if folder is not None else _listed_rows(asked.source, skipped)
     place = _frame_place(ledger, asked.name)
     frame = write_frame(place, rows, grouped_by=asked.grouped_by, n=asked.n, say=say)
-    new = NewSet(asked.name, task, classes, uri, frame, asked.seed,
+    new = NewSet(asked.name, task, classes, source.uri, frame, asked.seed,
                  run_id=run.id if run is not None else None, grouped_by=asked.grouped_by, readers=asked.readers,
                  where_differ=asked.where_differ)
     refs = drawn(frame, asked.seed, 0, asked.n)
@@ -110,14 +109,12 @@ def sample(ledger: Ledger, asked: SampleRequest, say: Callable[[str], None] = la
 def _draw_on(ledger: Ledger, asked: SampleRequest, there: LabelSet | None, say: Callable[[str], None]) -> Sampled:
     if there is None:
         raise ConfigError(f"--more: expected a label set that there is, got {asked.name!r}. Without --more it is made.")
-    run = _run_of(asked.source)
-    folder = RunFolder(store_of(asked.source).folder(asked.source)) if run is not None else None
-    uri = folder.uri if folder is not None else read_input(asked.source).uri
-    if uri != there.input:
-        raise ConfigError(f"INPUT: expected what the label set {there.name} was drawn from, {there.input}, got {uri}. A set "
-                          "is a random sample of one frame alone: draw another one of it, with another --name.")
+    source = _source(asked.source)
+    if source.uri != there.input:
+        raise ConfigError(f"INPUT: expected what the label set {there.name} was drawn from, {there.input}, got {source.uri}. "
+                          "A set is a random sample of one frame alone: draw another one of it, with another --name.")
     refs = drawn(there.frame, there.seed, there.drawn_units, asked.n)
-    images = list(_opened(refs, folder, say))
+    images = list(_opened(refs, source.folder, say))
     units = there.drawn_units + asked.n
     return Sampled(label_sets.extend(ledger, there.name, images, units=units, before=there.drawn_units), len(images))
 
@@ -145,15 +142,25 @@ def _about(asked: SampleRequest, run: RunDocument | None) -> tuple[tuple[str, ..
 # -- the frame --------------------------------------------------------------------------------------------------------------
 
 
-def _run_of(source: str) -> RunDocument | None:
-    """The run in that folder; None where it is no run's folder. Raises ConfigError for a run that is not finished."""
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What is drawn from. run, folder: of a finished run; None where it is no run's folder."""
+
+    uri: str
+    run: RunDocument | None = None
+    folder: RunFolder | None = None
+
+
+def _source(place: str) -> _Source:
+    """What lies there. Raises ConfigError where there is nothing, and for a run that is not finished."""
     try:
-        folder = RunFolder(store_of(source).folder(source))
-        if folder.read_json("spec.json") is None:
-            return None
-    except (OSError, ConfigError):
-        return None
-    return finished_document(folder, source)
+        folder = RunFolder(store_of(place).folder(place))
+        is_run = folder.read_json("spec.json") is not None
+    except (OSError, ConfigError):  # what is no folder may be another INPUT
+        is_run = False
+    if not is_run:
+        return _Source(read_input(place).uri)
+    return _Source(folder.uri, finished_document(folder, place), folder)
 
 
 def _listed_rows(source: str, skipped: Counter[str]) -> Iterator[ImageRef]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from segsvc.errors import ConfigError
 from segsvc.ledger.errors import Refused
-from segsvc.ledger.records import LONGEST_MASK, LONGEST_NOTE, LONGEST_REQUEST_ID, MOST_SECONDS, ImageRecord, check_text
+from segsvc.ledger.records import LONGEST_MASK, LONGEST_NOTE, LONGEST_REQUEST_ID, ImageRecord, check_text, check_work
 from segsvc.types import Box
 
 MOST_OBJECTS = 5000  # on an image
@@ -211,11 +211,7 @@ class NewLabelling:
             raise Refused(f"objects: expected at most {MOST_OBJECTS}, got {len(self.objects)}")
         if self.request_id is not None:
             check_text("request_id", self.request_id, LONGEST_REQUEST_ID)
-        if self.shown_at is not None and (self.shown_at.tzinfo is None or not 1 < self.shown_at.year < 9999):
-            raise Refused(f"shown_at: expected a time with its zone, of the years 2 to 9998, got "
-                          f"{self.shown_at.isoformat()}")
-        if self.seconds is not None and not 0.0 <= self.seconds <= MOST_SECONDS:
-            raise Refused(f"seconds: expected 0 to {MOST_SECONDS:.0f}, got {self.seconds}")
+        check_work(self.shown_at, self.seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,12 +186,7 @@ class NewDecision:
                                   ("request_id", self.request_id, LONGEST_REQUEST_ID)):
             if value is not None:
                 check_text(name, value, most)
-        if self.shown_at is not None and self.shown_at.tzinfo is None:
-            raise Refused(f"shown_at: expected a time with its zone, got {self.shown_at.isoformat()}")
-        if self.shown_at is not None and not 1 < self.shown_at.year < 9999:  # in UTC it might be of no year at all
-            raise Refused(f"shown_at: expected a time of the years 2 to 9998, got {self.shown_at.isoformat()}")
-        if self.seconds is not None and not 0.0 <= self.seconds <= MOST_SECONDS:
-            raise Refused(f"seconds: expected 0 to {MOST_SECONDS:.0f}, got {self.seconds}")
+        check_work(self.shown_at, self.seconds)
         if (self.undoes is not None) != (self.verdict is Verdict.WITHDRAWN):
             raise Refused("undoes: expected the decision that is withdrawn, with the verdict 'withdrawn' and no other, got "
                           f"{self.undoes!r} with {self.verdict.value!r}")
@@ -201,6 +196,16 @@ class NewDecision:
                           f"{'one' if changed else 'none'} with {self.verdict.value!r}")
         if self.box is not None and self.mask_rle is None:
             raise Refused("box: expected only beside a mask_rle, got one without")
+
+
+def check_work(shown_at: datetime | None, seconds: float | None) -> None:
+    """Raises Refused for a time without a zone, or of a year that UTC might not have, and for seconds that are none."""
+    if shown_at is not None and shown_at.tzinfo is None:
+        raise Refused(f"shown_at: expected a time with its zone, got {shown_at.isoformat()}")
+    if shown_at is not None and not 1 < shown_at.year < 9999:
+        raise Refused(f"shown_at: expected a time of the years 2 to 9998, got {shown_at.isoformat()}")
+    if seconds is not None and not 0.0 <= seconds <= MOST_SECONDS:
+        raise Refused(f"seconds: expected 0 to {MOST_SECONDS:.0f}, got {seconds}")
 
 
 def check_text(name: str, value: str, most: int) -> None:
