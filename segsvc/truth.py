@@ -41,10 +41,11 @@ _READ_AT_ONCE = 4  # from a disk
 _MISSES_CLASS = 1.0  # what it is worth to give a part its first image of a class
 
 
-def read_dataset(place: str) -> Dataset:
+def read_dataset(place: str, called: str | None = None) -> Dataset:
     """The data set at a place, as the layout sees it that recognises it; its images are not opened.
 
-    Raises ConfigError where there is nothing, where no layout recognises it, and where the layout cannot go on.
+    called: how the user named it, where that is another name than its place; it is told so from then on. Raises
+    ConfigError where there is nothing, where no layout recognises it, and where the layout cannot go on.
     """
     if place.startswith(LABEL_SET):
         raise ConfigError(f"DATASET: expected a folder or table, got {place!r}: label sets are read by the commands, which "
@@ -54,7 +55,8 @@ def read_dataset(place: str) -> Dataset:
     for name in sorted(names, key=lambda name: (name == _LOOKS_LIKE_ANY, name)):
         layout: Layout = plugins.load(plugins.PluginKind.DATASET, name)
         if layout.recognises(files):
-            return layout.open(files)
+            dataset = layout.open(files)
+            return dataset if called is None else replace(dataset, place=called)
     came = "a table that is none of these" if files.is_table else f"{len(files.files)} images and none of these"
     raise ConfigError("DATASET: expected annotations.json beside images (COCO), images/ and masks/, a folder per class, or "
                       f"a .csv of uri,labels; {place!r} holds {came}. Known layouts: {', '.join(names)}.")

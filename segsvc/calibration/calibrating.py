@@ -75,13 +75,14 @@ class Calibrated:
 
 
 def request(model: Model, place: str, *, split: str | None, classes: Sequence[str], targets: Targets,
-            demands_precision: bool, seed: int) -> CalibrationRequest:
+            demands_precision: bool, seed: int, called: str | None = None) -> CalibrationRequest:
     """What is asked for. Raises ConfigError for whatever is wrong with it, all faults of the data at once.
 
-    Every image is read once, as files: faulty labels, copies, and images that the model was trained on are refused.
+    called: how the user named the data, where that is no place, as with label sets: the promise names them so. Every image
+    is read once, as files: faulty labels, copies, and images that the model was trained on are refused.
     """
     _check_targets(targets)
-    dataset = truth.read_dataset(place)
+    dataset = truth.read_dataset(place, called)
     _refuse_reviewed(dataset)
     known = compared(model.card, dataset)
     names = _wanted(known, classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.dataset_argument import called, resolve
 from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, say
@@ -51,7 +51,7 @@ def command(model_name: str, place: str, split: str | None, recall: float, preci
 
     targets = Targets(recall, PRECISION if precision is None else precision, confidence)
     asked = request(find_model(model_name), resolve(place, ledger), split=split, classes=classes, targets=targets,
-                    demands_precision=precision is not None, seed=seed)
+                    demands_precision=precision is not None, seed=seed, called=called(place))
     for note in asked.notes:
         say(f"note: {note}")
     choice = RuntimeChoice(runtime) if runtime is not None else settings().runtime

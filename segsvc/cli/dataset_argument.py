@@ -7,6 +7,11 @@ from segsvc.datasets import LABEL_SET
 from segsvc.errors import ConfigError
 
 
+def called(dataset: str) -> str | None:
+    """What a label set is called, wherever it is written for the command; None where the place says it."""
+    return dataset if dataset.startswith(LABEL_SET) else None
+
+
 def resolve(dataset: str, ledger_place: str) -> str:
     """The place of the data set; `label:SET` is written out of the ledger first. Raises ConfigError."""
     if not dataset.startswith(LABEL_SET):

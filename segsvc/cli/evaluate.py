@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.dataset_argument import called, resolve
 from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.progress import ProgressDisplay, say
@@ -39,7 +39,8 @@ def command(model_name: str, place: str, split: str | None, out: str, slices: tu
     from segsvc.converting import ready_runtime  # these load what draws: not for `segsvc evaluate --help`
     from segsvc.evaluation.evaluating import evaluate, request
 
-    asked = request(find_model(model_name), resolve(place, ledger), split=split, slices=slices, out=out)
+    asked = request(find_model(model_name), resolve(place, ledger), split=split, slices=slices, out=out,
+                    called=called(place))
     choice = RuntimeChoice(runtime) if runtime is not None else settings().runtime
     display = ProgressDisplay()
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from segsvc.card import IntensityScale, Task
-from segsvc.cli.dataset_argument import resolve
+from segsvc.cli.dataset_argument import called, resolve
 from segsvc.cli.ledger_flag import labels_flag
 from segsvc.cli.main import Exit, Interrupted
 from segsvc.cli.models import model_document
@@ -58,8 +58,9 @@ def command(dataset: str, task: str, out: str, init: str, freeze_encoder: bool, 
     from segsvc.training.trainer import train
 
     request = TrainingRequest(
-        dataset=resolve(dataset, ledger), task=Task(task), out=place, init=init, freeze_encoder=freeze_encoder, arch=arch,
-        encoder=encoder, epochs=epochs, seed=seed, domain=Domain(domain) if domain is not None else None, licence=licence,
+        dataset=resolve(dataset, ledger), called=called(dataset), task=Task(task), out=place, init=init,
+        freeze_encoder=freeze_encoder, arch=arch, encoder=encoder, epochs=epochs, seed=seed,
+        domain=Domain(domain) if domain is not None else None, licence=licence,
         scale=IntensityScale(intensity) if intensity is not None else None, resume=resume,
         threads=threads or available_cores())
     if resume and not any(path.is_file() for path in place.rglob("*")):  # what was stopped before its first round left none

@@ -50,9 +50,13 @@ class EvaluationRequest:
     out: PartFolder
 
 
-def request(model: Model, place: str, *, split: str | None, slices: Sequence[str], out: str) -> EvaluationRequest:
-    """What is asked for. Raises ConfigError for whatever is wrong with it; images are not opened."""
-    dataset = truth.read_dataset(place)
+def request(model: Model, place: str, *, split: str | None, slices: Sequence[str], out: str,
+            called: str | None = None) -> EvaluationRequest:
+    """What is asked for; called: how the user named the data, where that is no place. Images are not opened.
+
+    Raises ConfigError for whatever is wrong with it.
+    """
+    dataset = truth.read_dataset(place, called)
     classes = compared(model.card, dataset)
     chosen = chosen_split(dataset, split)
     images = dataset.images if chosen is None else dataset.of(chosen)

@@ -162,8 +162,7 @@ class _Making:
         shortfall = None
         try:
             wanted = calibrating.request(model, str(place), split=Split.CALIBRATION.value, classes=(), targets=asked.targets,
-                                         demands_precision=asked.demands_precision, seed=asked.seed)
-            wanted = replace(wanted, dataset=replace(wanted.dataset, place=asked.called))
+                                         demands_precision=asked.demands_precision, seed=asked.seed, called=asked.called)
             done = calibrating.calibrate(wanted, runtime, threads=asked.threads)
             model = read_model(folder)
             self._notes += done.notes
@@ -224,7 +223,7 @@ class _Making:
         calibration = self._figures(old, new, Split.CALIBRATION, kind)
         before, after, units, images = self._figures(old, new, Split.TEST, kind)
         if not len(before):
-            raise RunError(f"{asked.place}: expected images to compare on that both models can read, got none")
+            raise RunError(f"{asked.called}: expected images to compare on that both models can read, got none")
         guess = float(np.mean((calibration[1] - calibration[0]) ** 2)) if len(calibration[0]) else 0.01
         return comparing.compare(before, after, kind=kind, unit=units, images=images, margin=asked.margin,
                                  confidence=asked.targets.confidence, guess=guess)
@@ -289,7 +288,7 @@ def _dataset(asked: ImproveRequest) -> Dataset:
     if (there := versions.in_force(asked.at)) is not None and there.digest != model.digest:
         raise ConfigError(f"--name {asked.name}: expected a new name or that of {model.name} itself, got that of another "
                           f"model ({there.digest[:12]})")
-    dataset = truth.read_dataset(asked.place)
+    dataset = truth.read_dataset(asked.place, asked.called)
     if dataset.origin is not None:
         raise ConfigError(f"--data {asked.called}: expected whole images that people labelled, got decisions of a review, "
                           "which are for --from-review")

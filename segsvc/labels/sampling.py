@@ -111,8 +111,8 @@ def _draw_on(ledger: Ledger, asked: SampleRequest, there: LabelSet | None, say: 
         raise ConfigError(f"--more: expected a label set that there is, got {asked.name!r}. Without --more it is made.")
     source = _source(asked.source)
     if source.uri != there.input:
-        raise ConfigError(f"INPUT: expected what the label set {there.name} was drawn from, {there.input}, got {source.uri}. "
-                          "A set is a random sample of one frame alone: draw another one of it, with another --name.")
+        raise ConfigError(f"INPUT: expected what the label set {there.name} was drawn from, {there.input}, got {source.uri}."
+                          " A set is a random sample of one frame alone: draw another one of it, with another --name.")
     refs = drawn(there.frame, there.seed, there.drawn_units, asked.n)
     images = list(_opened(refs, source.folder, say))
     units = there.drawn_units + asked.n

@@ -111,13 +111,13 @@ def _sizes(request: TrainingRequest, dataset: Dataset, learnt: Sequence[Labelled
 
 def _readable(request: TrainingRequest) -> Dataset:
     """The data set, if nothing is wrong with it."""
-    dataset = truth.read_dataset(request.dataset)
+    dataset = truth.read_dataset(request.dataset, request.called)
     refuse_errors(dataset, check(dataset))
     teaches = {Task.SEMANTIC: (Task.SEMANTIC, Task.INSTANCE)}.get(request.task, (request.task,))
     if dataset.task not in teaches:
         raise ConfigError(f"--task {request.task}: expected labels that teach it, got {dataset.place}, a set of the layout "
                           f"{dataset.layout}, which teaches {dataset.task}")
-    return dataset if request.called is None else replace(dataset, place=request.called)
+    return dataset
 
 
 @contextmanager

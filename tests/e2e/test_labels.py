@@ -72,7 +72,7 @@ def test_labels_become_a_promise_and_where_they_are_too_few_it_is_said_how_many_
         calibrated = segsvc(*calibrate, "0.7", environment=models)
         assert calibrated.code == 0, calibrated.stderr
         promise = json.loads(calibrated.stdout)["operating_point"]["promise"]
-        assert (promise["recall"], promise["images"]) == (0.7, 50)
+        assert (promise["recall"], promise["images"], promise["data"]) == (0.7, 50, "label:windows")
         assert segsvc("band", "OUT", "--recall", "0.7", environment=models).code == 0
         assert segsvc("review", "import", "OUT").code == 0
         run_id = client.get("/v1/review/runs").json()["items"][0]["run"]["run_id"]
