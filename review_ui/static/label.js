@@ -1,6 +1,6 @@
 /** The label page: a person marks what is on an image and says that it is done, and the next image is there. */
 import { call, refused } from "./api.js";
-import { $, afterPaint, keep, kept, say } from "./dom.js";
+import { $, afterPaint, el, keep, kept, say } from "./dom.js";
 import { colour, fill as hatch, line, trace } from "./drawing.js";
 import { edit } from "./editor.js";
 import { region } from "./frame.js";
@@ -9,7 +9,7 @@ import * as keys from "./keys.js";
 import { handOf } from "./label_hand.js";
 import * as panel from "./label_panel.js";
 import { drawPolygon } from "./label_polygon.js";
-import { grown, masked } from "./label_shapes.js";
+import { grown, masked, received } from "./label_shapes.js";
 import { workOf } from "./label_work.js";
 import { outboxOf } from "./outbox.js";
 import { queueOf } from "./queue.js";
@@ -35,6 +35,8 @@ let current = null, class_name = classes[0], px, told, since = 0, asking, trail 
 
 const next = () => show(queue.items.shift() || null);
 const linked = () => new URL(location).searchParams.get("image");
+const pathOf = ({ image_id }) => `/v1/images/${encodeURIComponent(image_id)}/done?set=${encodeURIComponent(set)}`;
+const refusedOf = (item) => outbox.entries.find(({ path, problem }) => problem && path === pathOf(item));
 const ready = (item) => Object.assign(item, { x0: 0, y0: 0, x1: item.width_px, y1: item.height_px });
 
 function shownCandidates() { return asked.candidates ? work.candidates() : []; }
@@ -78,7 +80,10 @@ function chosen(pen, each, at) {
 
 function show(item, push = true) {
 	current = item && ready(item);
+	const not = item && refusedOf(item);
+	if (not) item.marks ??= not.body.objects.map(received); // as they were sent
 	work.open(item);
+	if (not) say(`Not taken: ${not.problem} Mark it anew, and say done again.`, true);
 	stage.show(item);
 	$("none").hidden = item;
 	if (item) resize(1);
@@ -171,8 +176,9 @@ function done(nothing, event) {
 	const { image_id, image_name: title } = item, words = panel.many(marks.length);
 	const body = { nothing, objects: work.said(), candidates_shown, shown_at: new Date(performance.timeOrigin + painted).toISOString(),
 		seconds: Math.round(event.timeStamp - painted) / 1000 };
-	const path = `/v1/images/${encodeURIComponent(image_id)}/done?set=${encodeURIComponent(set)}`;
-	({ request_id: item.request_id } = outbox.add({ path, image_id, title, words, body }));
+	const before = refusedOf(item);
+	({ request_id: item.request_id } = outbox.add({ path: pathOf(item), image_id, title, words, body }));
+	if (before) outbox.remove(before);
 	work.forget();
 	since += item.labelled ? 0 : 1;
 	item.labelled = true;
@@ -235,7 +241,7 @@ async function open(id, push = true) {
 		skipped.delete(id);
 		queue.take(id);
 		show(item, push);
-		if (item.labelled) say(`You labelled this: ${panel.many(work.marks.length)}. Say done again to change it.`, true);
+		if (item.labelled && !refusedOf(item)) say(`You labelled this: ${panel.many(work.marks.length)}. Say done again to change it.`, true);
 	} catch (error) { say(refused(error), true); }
 }
 
@@ -379,7 +385,7 @@ outbox.addEventListener("confirmed", () => {
 	asking = setTimeout(() => call("GET", ofSet()).then(({ value }) => heard(value), () => {}), 600);
 });
 setInterval(() => document.hidden || queue.fill([current?.image_id, ...skipped.keys()].filter(Boolean), queue.items.length, Infinity).catch(() => {}), 60000); // renews the leases
-waiting.listen(outbox);
+waiting.listen(outbox, ({ path, image_id }) => path && el("a", { class: "button", href: `/label/${encodeURIComponent(new URLSearchParams(path.split("?")[1]).get("set"))}?image=${encodeURIComponent(image_id)}` }, "Open it"));
 outbox.send();
 if (linked()) await open(linked(), false);
 fill();

@@ -86,10 +86,11 @@ export function grown(item, mark, factor) {
 	return larger && hypot(larger.x1 - larger.x0, larger.y1 - larger.y0) > 3 ? { ...mark, ...larger } : mark;
 }
 
-/** An object as the server tells of it. */
+/** An object as the server tells of it, or as it was sent there. */
 export function received({ class_name, box, polygon, mask_rle, note, candidate_id, outline }) {
 	if (!box && !polygon) return { class_name, whole: true, note };
-	return { class_name, note, candidate_id, outline: outline?.length ? outline : polygon ? [polygon] : [],
+	const rings = outline?.length ? outline : polygon ? [polygon] : mask_rle ? masked(box, mask_rle).outline : [];
+	return { class_name, note, candidate_id, outline: rings,
 		...(box || around(polygon)), ...(polygon && { polygon }), ...(mask_rle && { mask_rle }) };
 }
 

@@ -5,7 +5,8 @@ const { noun = "verdict" } = document.body.dataset;
 const many = (number) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 const WHY = { 401: "Your login has ended.", 507: "The server’s disk is full." };
 
-export function listen(outbox) {
+/** more(entry): what else a person may do with one that was refused. */
+export function listen(outbox, more = () => "") {
 	const button = $("waiting"), dialog = $("waiting-list"), login = $("trouble-login"), words = $("trouble-words");
 	const show = () => {
 		const { entries, trouble } = outbox, hard = entries.filter((entry) => entry.problem).length, waiting = entries.length - hard;
@@ -26,7 +27,7 @@ export function listen(outbox) {
 			const verdict = (who, what) => el("p", {}, `${who}: ${SIGNS[what] || ""} ${what}`);
 			const choice = (label, does) => el("button", { type: "button", onclick: () => outbox[does](entry) }, label);
 			return el("li", {}, el("h3", {}, title || class_name), verdict("You", words || body.verdict), first ? verdict(first.reader, first.verdict) : el("p", {}, problem),
-				choice(first ? "Leave theirs" : "Drop mine", "remove"), choice(first ? "Send mine as well" : "Try again", "again"));
+				choice(first ? "Leave theirs" : "Drop mine", "remove"), choice(first ? "Send mine as well" : "Try again", "again"), more(entry));
 		}));
 	};
 	button.onclick = () => { list(); dialog.showModal(); };

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,6 +265,63 @@ def test_an_answer_that_was_lost_on_its_way_does_not_double_the_labels(ada: Labe
         ada.page.wait_for_timeout(200)
     ada.all_saved()
     assert (len(lost), times_said(server)) == (2, 1)
+
+
+def test_labels_that_the_server_refused_are_opened_again_as_they_were_and_said_anew(ada: Labeller, server: Server) -> None:
+    spoilt: list[str] = []
+
+    def spoil(route: Route) -> None:
+        body = route.request.post_data_json
+        body["objects"][0]["class_name"] = "of another set"
+        spoilt.append(str(body["request_id"]))
+        route.continue_(post_data=json.dumps(body))
+
+    ada.page.route("**/done?*", spoil, times=1)
+    first = ada.open()
+    ada.click(100, 80)
+    ada.key("b")
+    ada.drag((200, 200), (260, 240))
+    ada.key("Enter")
+    ada.has_marked(2)
+    ada.press("Enter")
+    waiting = ada.page.locator("#waiting")
+    expect(waiting).to_have_text("1 answer to look at")
+    ada.open()  # anew: nothing of it is on the page any more
+    expect(waiting).to_have_text("1 answer to look at")
+    waiting.click()
+    expect(ada.page.locator("#waiting-rows")).to_contain_text("of another set")
+    ada.page.get_by_role("link", name="Open it").click()
+    expect(ada.stage).to_have_attribute("data-image", first)
+    ada.said("Mark it anew, and say done again.")
+    ada.has_marked(2)
+    ada.click(400, 80)
+    ada.press("Enter")
+    ada.all_saved()
+    assert len(spoilt) == 1
+    point, brushed, later = labels(server, first)
+    assert (point.polygon is not None, brushed.mask_rle is not None, later.polygon is not None) == (True, True, True)
+    assert (times_said(server), said(server)[-1].n_objects) == (1, 3)
+
+
+def test_an_image_that_another_tab_has_labelled_makes_room_unless_something_is_marked_on_it(
+        ada: Labeller, server: Server) -> None:
+    first = ada.open()
+    ada.page.wait_for_load_state("networkidle")
+    other = Labeller(ada.page.context.new_page(), ada.url)
+    assert other.open() == first
+    second = other.press("n")
+    assert ada.sees(after=first) == second
+    ada.click(100, 80)
+    ada.has_marked(1)
+    other.press("n")
+    other.all_saved()
+    ada.has_marked(1)
+    assert ada.sees() == second
+    ada.press("Enter")
+    ada.all_saved()
+    assert [(each.image_id, each.n_objects) for each in said(server)] == [(first, 0), (second, 1)]
+    assert times_said(server) == 3
+    assert other.complaints == []
 
 
 def test_a_key_that_is_pressed_twice_or_held_down_speaks_of_one_image(ada: Labeller, server: Server) -> None:
