@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from review_ui.cost_routes import MOST_IMAGES
+from review_ui.cost_routes import MOST_IMAGES, may_count
 from review_ui.pages import render
 from review_ui.problems import Problem, ProblemType
 from review_ui.service import Parts, Who
@@ -22,7 +22,7 @@ def show_run_cost(service: Parts, reader: Who, run_id: Annotated[str, Path(max_l
     """What each recall would cost in a run."""
     run = runs.find(service.ledger, run_id)
     return render("cost.html", reader=reader, loopback=service.needs_no_users(), run=run, model=None, images=None,
-                  models=[run.model] if run.model in model_names() else [])
+                  models=[run.model] if run.model in model_names() else [], counts=False)
 
 
 @router.get("/cost")
@@ -35,7 +35,7 @@ def show_model_cost(service: Parts, reader: Who, model: Annotated[str | None, Qu
     chosen = model if model is not None else next(iter(calibrated), None)
     shown = sorted({*calibrated, chosen}) if chosen is not None else calibrated
     return render("cost.html", reader=reader, loopback=service.needs_no_users(), run=None, model=chosen, models=shown,
-                  images=images)
+                  images=images, counts=may_count(service, reader))
 
 
 def _is_calibrated(name: str) -> bool:

@@ -8,13 +8,15 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from review_ui.answers import problems
-from review_ui.cost_schemas import BeyondAnswer, CostAnswer, PaceAnswer, rows_of
+from review_ui.cost_schemas import BeyondAnswer, CostAnswer, CountAnswer, CountBody, PaceAnswer, rows_of
+from review_ui.input_counts import InputCounts
 from review_ui.problems import Problem, ProblemType
 from review_ui.run_costs import RunCosts
-from review_ui.service import Parts, Who
-from segsvc.errors import RunError
+from review_ui.service import Parts, Service, Who
+from segsvc.errors import ConfigError, RunError, StoreError
 from segsvc.ledger import runs
 from segsvc.ledger.pace import pace
+from segsvc.ledger.records import Reader, Role
 from segsvc.models.library import find_model, model_names
 from segsvc.quality.cost import Cost, Pace, Reading, cost, expected, says
 from segsvc.settings import settings
@@ -23,7 +25,7 @@ from segsvc.stores.file import to_path
 router = APIRouter(prefix="/v1", tags=["cost"], responses=problems(ProblemType.SIGN_IN))
 MOST_IMAGES = 10**9
 _NONE = "there is no calibration: `segsvc calibrate MODEL --data LABELLED` makes one, of labelled images that are like these"
-_costs = RunCosts()
+_costs, _counts = RunCosts(), InputCounts()
 
 
 @router.get("/review/runs/{run_id}/cost", responses=problems(ProblemType.UNKNOWN, ProblemType.STORE))
@@ -58,6 +60,30 @@ def model_cost(service: Parts, _: Who, name: Annotated[str, Path(max_length=200)
     without = [each for each in model.card.class_names if point.thresholds(each) is None]
     return _answer(costs, model=name, run_id=None, readers=review.readers, in_force=point.promise.recall, wording="",
                    without=without, command=f"segsvc run INPUT --model {shlex.quote(name)} --out OUT")
+
+
+@router.post("/inputs/count", responses=problems(ProblemType.NOT_YOURS, ProblemType.INVALID, ProblemType.STORE,
+                                                 ProblemType.BUSY))
+def count_input(service: Parts, reader: Who, body: CountBody) -> CountAnswer:
+    """How many images a file, folder, glob, manifest or bucket's prefix names: listed for a few seconds, none opened."""
+    if not may_count(service, reader):
+        raise Problem(ProblemType.NOT_YOURS, "expected an admin, as any path and bucket of the server may be asked for, "
+                                             f"got {reader.name} ({reader.role.value})")
+    try:
+        found = _counts.of(body.input)
+    except StoreError as error:
+        raise Problem(ProblemType.STORE, str(error)) from error
+    except ConfigError as error:
+        raise Problem(ProblemType.INVALID, str(error)) from error
+    images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
+    others = f"; {found.skipped:,} other{' is' if found.skipped == 1 else 's are'} passed over" if found.skipped else ""
+    says = f"{images}{others}" if found.whole else f"at least {images}{others}: there was no time to list all"
+    return CountAnswer(input=found.input, images=found.images, skipped=found.skipped, whole=found.whole, says=says)
+
+
+def may_count(service: Service, reader: Reader) -> bool:
+    """Whether the reader may have any path and bucket of the server listed."""
+    return service.needs_no_users() or reader.role is Role.ADMIN
 
 
 def _place(out: str) -> str:

@@ -2,12 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
-from review_ui.schemas import Answer
+from review_ui.schemas import Answer, Body
 from segsvc.quality.cost import Cost, PaceBasis
+
+
+class CountBody(Body):
+    """What is to be counted: INPUT, as `segsvc run` takes it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": "s3://bucket/street/2026/"}]})
+
+    input: Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class CountAnswer(Answer):
+    """How many images INPUT names, at the least. whole: there are no more; else there was no time to list them all.
+
+    skipped: of what was listed, so much is no image. says: all that in a sentence.
+    """
+
+    example: ClassVar[dict[str, Any]] = {
+        "input": "s3://bucket/street/2026/", "images": 48200, "skipped": 12, "whole": True,
+        "says": "48,200 images; 12 others are passed over"}
+    model_config = ConfigDict(json_schema_extra={"examples": [example]})
+
+    input: str
+    images: int
+    skipped: int
+    whole: bool
+    says: str
 
 
 class PaceAnswer(Answer):

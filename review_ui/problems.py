@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse
 
 from review_ui.pictures import RegionError
 from segsvc.errors import ConfigError, ImageError, ImageErrorKind, SegsvcError
-from segsvc.ledger.errors import Full, Refused, Stale, Throttled, Unknown
+from segsvc.ledger.errors import Conflict, Full, Lost, Refused, Stale, Throttled, Unknown
 
 MEDIA_TYPE = "application/problem+json"
 _GONE = frozenset({ImageErrorKind.MISSING, ImageErrorKind.CHANGED, ImageErrorKind.PERMISSION})
@@ -25,12 +25,15 @@ class ProblemType(Enum):
 
     UNKNOWN_HOST = ("unknown-host", 400, "The name that the server was called by is not one of its own")
     SIGN_IN = ("sign-in", 401, "A session or token is needed")
+    NOT_PERMITTED = ("not-permitted", 403, "This is for admins")
     CROSS_SITE = ("cross-site", 403, "Another site may not ask for this")
+    NOT_YOURS = ("not-yours", 403, "This takes another role")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     UNKNOWN = ("unknown", 404, "The ledger does not hold this")
     IMAGE_GONE = ("image-gone", 404, "The image is gone")
     IMAGE_UNREADABLE = ("image-unreadable", 404, "The image cannot be read")
     NOT_ALLOWED = ("not-allowed", 405, "This address does not know the method")
+    CONFLICT = ("conflict", 409, "As it stands now, this cannot be done")
     NO_LENGTH = ("no-length", 411, "The length of the body is to be said")
     STALE = ("stale", 412, "It was decided meanwhile")
     TOO_LARGE = ("too-large", 413, "The body is too large")
@@ -39,6 +42,7 @@ class ProblemType(Enum):
     TOO_MANY_ATTEMPTS = ("too-many-attempts", 429, "Too many failed attempts")
     INTERNAL = ("internal", 500, "A fault of the server")
     STORE = ("store-unreachable", 503, "What the server works with cannot be reached")
+    BUSY = ("busy", 503, "As much of this is being done as can be at once")
     FULL = ("full", 507, "There is no room to store this")
 
     @property
@@ -80,6 +84,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
             return Problem(ProblemType.UNKNOWN, str(error))
         case Stale():
             return Problem(ProblemType.STALE, str(error), members={"first": error.first, "tag": error.tag})
+        case Conflict() | Lost():
+            return Problem(ProblemType.CONFLICT, str(error))
         case Refused() | RegionError():
             return Problem(ProblemType.INVALID, str(error))
         case Throttled():

@@ -1,5 +1,5 @@
 /** The slider over recall: what each recall costs, as the server counted or expects it. */
-import { call, ofRun } from "./api.js";
+import { call, ofRun, refused } from "./api.js";
 import { $, count, el } from "./dom.js";
 
 const WIDTH = 640, HEIGHT = 200, LEFT = 62, RIGHT = 24, TOP = 12, BOTTOM = 32, LABEL_GAP = 62, MOST_TRIES = 15;
@@ -125,7 +125,26 @@ function changed() {
 	load();
 }
 
+/** Has the server list what was typed; the costs are then of as many images. */
+async function countInput(event) {
+	event.preventDefault();
+	const input = $("input").value.trim(), button = $("count-button"), words = $("counted-says");
+	if (!input || button.disabled) return;
+	button.disabled = true;
+	words.textContent = "Counting …";
+	try {
+		const { value: { images, says } } = await call("POST", "/v1/inputs/count", { input });
+		words.textContent = `${says[0].toUpperCase()}${says.slice(1)}.`;
+		if (images) {
+			$("images").value = images;
+			changed();
+		}
+	} catch (error) { words.textContent = refused(error); }
+	button.disabled = false;
+}
+
 $("recall").oninput = show;
+$("counted")?.addEventListener("submit", countInput);
 $("asked")?.addEventListener("input", changed);
 $("asked")?.addEventListener("submit", (event) => { event.preventDefault(); changed(); });
 load();

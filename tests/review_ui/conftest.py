@@ -24,7 +24,10 @@ from segsvc.ledger.records import ReviewPolicy
 from segsvc.readers import ReadLimits
 from segsvc.settings import settings
 from tests.review_ui.serving import serving
+from tests.s3_servers import below, use, weed
 from tests.scenes import write_scenes
+
+__all__ = ["below", "use", "weed"]
 
 
 @dataclass(frozen=True)

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 
 from review_ui.run_costs import RunCosts
-from segsvc.ledger import label_sets, labelling
+from segsvc.ledger import label_sets, labelling, users
 from segsvc.ledger.label_records import DrawnImage, Frame, LabelTask, NewLabelling, NewObject, NewSet
-from segsvc.ledger.records import LOCAL, ImageRecord, ReviewPolicy
+from segsvc.ledger.records import LOCAL, ImageRecord, ReviewPolicy, Role
 from segsvc.results import RunFolder
 from segsvc.settings import settings
 from segsvc.stores import store_of
 from segsvc.types import Box
 from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
 from tests.ledger.runs import Drawn, put_bands, write_run
+from tests.listings import make
 from tests.review_ui.conftest import Served, begun
+from tests.s3_servers import Asked, Said, UseServer, s3_error, scripted
 
 DRAWN = [Drawn("cell", place / 100, place % 7) for place in range(100)]
 POLICY = ReviewPolicy(audit_share=0.1, gold_share=0.0, seed=3)
@@ -149,3 +154,62 @@ def test_whole_images_that_were_labelled_are_told_as_far_as_they_are_labelled(co
     assert [each[:2] for each in bounds] == [(0, 2), (1, 1), (1, 0)]
     assert [each[2] for each in bounds] == sorted((each[2] for each in bounds), reverse=True)
     assert "With a miss, at most" in costly.client.get(f"/review/{costly.run_id}").text
+
+
+def counted(client: httpx.Client, place: object, status: int = 200, **headers: str) -> dict[str, Any]:
+    found = client.post("/v1/inputs/count", json={"input": str(place)}, headers=headers)
+    assert found.status_code == status, found.text
+    document: dict[str, Any] = found.json()
+    return document
+
+
+def test_the_images_of_a_folder_are_counted_by_listing_and_not_opened(costly: Served, tmp_path: Path) -> None:
+    make(tmp_path / "street", "a.png", "below/b.tif", "notes.txt", ".hidden", "no image at all")
+    found = counted(costly.client, tmp_path / "street")
+    assert (found["images"], found["skipped"], found["whole"]) == (3, 2, True)
+    assert found["says"] == "3 images; 2 others are passed over"
+    assert counted(costly.client, tmp_path / "street" / "*.png")["says"] == "1 image"
+    (tmp_path / "empty").mkdir()
+    assert counted(costly.client, tmp_path / "empty")["says"] == "0 images"
+
+
+def test_what_is_no_input_is_said_and_what_cannot_be_reached_too(costly: Served, tmp_path: Path, use: UseServer) -> None:
+    missing = counted(costly.client, tmp_path / "nowhere", 422)
+    assert missing["type"].endswith("invalid")
+    assert "expected a file, folder, glob or manifest" in missing["detail"]
+    for place in ("ftp://host/folder", "", "a\0b", "x" * 4001):
+        assert counted(costly.client, place, 422)["type"].endswith("invalid")
+    with scripted(lambda asked: s3_error("NoSuchBucket", 404)) as (server, _):
+        use(server)
+        assert counted(costly.client, "s3://none-such/street/", 503)["type"].endswith("store-unreachable")
+
+
+def test_where_users_were_made_only_an_admin_has_paths_of_the_server_listed(costly: Served, tmp_path: Path) -> None:
+    make(tmp_path / "street", "a.png")
+    tokens = {}
+    for name, role in (("ada", Role.ADMIN), ("bob", Role.REVIEWER)):
+        users.add(costly.ledger, name, role, "correct horse battery")
+        tokens[name] = users.new_token(costly.ledger, name, label="test", hours=None)
+    ada, bob = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("ada", "bob"))
+    assert counted(costly.client, tmp_path / "street", 401)["type"].endswith("sign-in")
+    assert counted(costly.client, tmp_path / "street", 403, **bob)["type"].endswith("not-yours")
+    assert counted(costly.client, tmp_path / "street", **ada)["images"] == 1
+    pages = [costly.client.get("/cost?model=cells", headers=who).text for who in (ada, bob)]
+    assert ['id="counted"' in page for page in pages] == [True, False]
+
+
+def test_the_server_answers_others_while_a_store_keeps_a_count_waiting(costly: Served, use: UseServer) -> None:
+    asked, may_go = Event(), Event()
+
+    def wait(_: Asked) -> Said:
+        asked.set()
+        may_go.wait(30)
+        return s3_error("AccessDenied", 403)
+
+    with scripted(wait) as (server, _), ThreadPoolExecutor(1) as pool:
+        use(server)
+        waiting = pool.submit(costly.client.post, "/v1/inputs/count", json={"input": "s3://slow/street/"})
+        assert asked.wait(30)
+        assert httpx.get(f"{costly.url}/healthz").status_code == 200
+        may_go.set()
+        assert waiting.result().status_code == 503

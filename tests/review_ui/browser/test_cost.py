@@ -11,6 +11,7 @@ from playwright.sync_api import Browser, expect
 from segsvc.settings import settings
 from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
 from tests.ledger.runs import Drawn
+from tests.listings import make
 from tests.review_ui.browser.conftest import SCRIPT, Server, person, served_at
 from tests.review_ui.browser.test_pages import LOOKS, faults
 
@@ -59,6 +60,26 @@ def test_a_model_is_told_for_as_many_images_as_are_typed(browser: Browser, costl
         expect(page).to_have_url(f"{costly.url}/cost?model=cells&images=20000")
         page.locator("#images").fill("")
         expect(page.locator("#cost-review")).to_have_text("10,000")
+
+
+def test_the_images_of_a_folder_are_counted_for_a_model(browser: Browser, costly: Server, tmp_path: Path) -> None:
+    make(tmp_path / f"street {SCRIPT.replace('/', '')}", *(f"{number}.png" for number in range(40)), "notes.txt")
+    with person(browser, f"{costly.url}/cost?model=cells") as reviewer:
+        page = reviewer.page
+        page.goto(reviewer.url)
+        expect(page.locator("#cost-review")).to_have_text("500")
+        field = page.get_by_label("Count them")
+        field.fill(str(tmp_path / f"street {SCRIPT.replace('/', '')}"))
+        field.press("Enter")
+        expect(page.locator("#counted-says")).to_have_text("40 images; 1 other is passed over.")
+        expect(page.locator("#cost-review")).to_have_text("20")
+        expect(page.locator("#images")).to_have_value("40")
+        expect(page).to_have_url(f"{costly.url}/cost?model=cells&images=40")
+        field.fill(f"/nowhere/{SCRIPT}")
+        page.get_by_role("button", name="Count").click()
+        expect(page.locator("#counted-says")).to_contain_text(SCRIPT)
+        expect(page.locator("#counted-says")).to_contain_text("expected a file, folder, glob or manifest")
+        expect(page.locator("#images")).to_have_value("40")
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
