@@ -7,6 +7,14 @@ from typing import Any
 from review_ui.problems import MEDIA_TYPE, ProblemType
 from review_ui.schemas import ProblemAnswer
 
+_OF_RUNS = (ProblemType.SIGN_IN, ProblemType.NOT_PERMITTED, ProblemType.UNKNOWN, ProblemType.CONFLICT, ProblemType.INVALID,
+            ProblemType.STORE, ProblemType.FULL)
+
+
+def problems_by_status(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route of runs that may answer with these statuses."""
+    return problems(*(kind for kind in _OF_RUNS if kind.status in statuses))
+
 
 def problems(*kinds: ProblemType) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems; kinds of the same status stand together."""

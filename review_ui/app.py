@@ -11,6 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from jobs import api as jobs_api
+from jobs.asking import Desk
 from review_ui import (
     candidate_routes,
     cost_pages,
@@ -25,11 +27,13 @@ from review_ui import (
     pages,
     review_routes,
 )
+from review_ui.answers import problems_by_status
 from review_ui.guard import Guard
 from review_ui.metrics import Meter
 from review_ui.problems import problem_of
-from review_ui.service import Service, Who
+from review_ui.service import Service, Who, current_admin, current_reader
 from review_ui.static_files import OwnFiles
+from segsvc.asking import Place
 from segsvc.errors import SegsvcError
 
 _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/")
@@ -39,6 +43,9 @@ def create_app(service: Service, *, hosts: Iterable[str] = ()) -> ASGIApp:
     """The application. hosts: names that the server is called by, beside localhost and addresses in numbers."""
     app = described()
     app.state.service = service
+    app.state.jobs = jobs_api.Jobs(service.ledger, lambda: Desk(service.ledger, service.reach(), Place()), service.wake,
+                                   service.ending)
+    app.state.access = jobs_api.Access(current_reader, current_admin)
     return Guard(Meter(app, service.metrics), hosts=hosts)
 
 
@@ -49,6 +56,7 @@ def described() -> FastAPI:
     for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, missed_routes, model_routes,
                    health_routes, errand_routes, pages, label_pages, cost_pages):
         app.include_router(module.router)
+    app.include_router(jobs_api.routes(problems_by_status))
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(_: Who) -> dict[str, object]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
+from jobs.embedded import WarmProcess
+from jobs.supervisor import Hand, Supervisor
 from review_ui.app import create_app
 from review_ui.picture_cache import PictureCache
 from review_ui.pictures import Pictures
@@ -44,7 +48,11 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
             for out in imports:
                 import_run(ledger, out, say=say)
             regions.warm()
-            _run(_service(ledger, place, is_local=is_local), listener, host, lambda: ready(url))
+            hands: list[Hand] = [WarmProcess() for _ in range(settings().serve.runs_at_once)]
+            with closing(Supervisor(ledger, hands, lease_s=settings().serve.lease_s)) as supervisor:
+                supervisor.start()
+                service = _service(ledger, place, is_local=is_local, wake=supervisor.wake)
+                _run(service, listener, host, lambda: ready(url))
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -70,11 +78,11 @@ def _url(host: str, listener: socket.socket) -> str:
     return f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
 
 
-def _service(ledger: Ledger, place: str, *, is_local: bool) -> Service:
+def _service(ledger: Ledger, place: str, *, is_local: bool, wake: Callable[[], None]) -> Service:
     chosen = settings()
     folder = chosen.cache_dir if "://" in place else Path(place)
     cache = PictureCache(folder / "pictures", limit_bytes=chosen.serve.pictures_limit_bytes)
-    return Service(ledger, Pictures(cache, ReadLimits(decode_bytes=chosen.decode_limit_bytes)), is_local=is_local,
+    return Service(ledger, Pictures(cache, ReadLimits(decode_bytes=chosen.decode_limit_bytes)), is_local=is_local, wake=wake,
                    secure_cookies=chosen.serve.secure_cookies)
 
 
@@ -84,15 +92,19 @@ def _run(service: Service, listener: socket.socket, host: str, ready: Callable[[
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, server_header=False,
                             timeout_graceful_shutdown=_PATIENCE_S)
     with suppress(KeyboardInterrupt):  # raised again by uvicorn, after it has ended as it was told to
-        _Server(config, ready).run(sockets=[listener])
+        _Server(config, ready, service.ending).run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
-    """Says when it takes requests."""
+    """Says when it takes requests, and when it is told to end, so that those who follow a run are let go."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: threading.Event) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ending.set()
+        super().handle_exit(sig, frame)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

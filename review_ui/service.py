@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -14,7 +16,9 @@ from review_ui.pictures import Pictures
 from review_ui.problems import Problem, ProblemType
 from segsvc.ledger import users
 from segsvc.ledger.opening import Ledger
-from segsvc.ledger.records import LOCAL, Reader
+from segsvc.ledger.records import LOCAL, Reader, Role
+from segsvc.reach import Reach
+from segsvc.settings import settings
 
 _BEARER = "bearer "
 
@@ -32,6 +36,8 @@ class Service:
     pictures: Pictures
     is_local: bool
     secure_cookies: bool = False
+    wake: Callable[[], None] = lambda: None  # tells who sees to the runs that there is something to do
+    ending: Event = field(default_factory=Event)  # set when the server is told to end
     metrics: Metrics = field(default_factory=Metrics)
     opening: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     cropping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
@@ -42,6 +48,11 @@ class Service:
         """Who has this session or token; without users, and from this machine alone, whoever asks. None: nobody."""
         found = users.reader_of(self.ledger, token) if token is not None else None
         return LOCAL if found is None and self.needs_no_users() else found
+
+    def reach(self) -> Reach | None:
+        """What programs may name; None: anything, as nobody needs to sign in."""
+        serve = settings().serve
+        return None if self.needs_no_users() else Reach.of(serve.roots, serve.buckets)
 
     def needs_no_users(self) -> bool:
         """Whether nobody needs to sign in."""
@@ -69,6 +80,14 @@ def current_reader(request: Request) -> Reader:
         raise Problem(ProblemType.SIGN_IN, "expected a session or `Authorization: Bearer TOKEN` that is in force, got none. "
                                            "Sign in at /login, or make a token by `segsvc users token`",
                       headers={"WWW-Authenticate": "Bearer"})
+    return reader
+
+
+def current_admin(request: Request) -> Reader:
+    """Who is asking, if an admin. Raises Problem(SIGN_IN), Problem(NOT_PERMITTED)."""
+    reader = current_reader(request)
+    if reader.role is not Role.ADMIN:
+        raise Problem(ProblemType.NOT_PERMITTED, f"expected an admin, got {reader.name}, a {reader.role.value}")
     return reader
 
 

@@ -16,6 +16,7 @@ from segsvc.loaded import available_cores
 from segsvc.models.library import Model, find_model
 from segsvc.operating_point import Basis, ClassThresholds, OperatingPoint, latest_calibration
 from segsvc.plan import Input, InputKind, listing, read_input
+from segsvc.reach import Reach
 from segsvc.runner import DEFAULT_SHARD_SIZE, RunRequest
 from segsvc.settings import RuntimeChoice, settings
 from segsvc.stores import store_of
@@ -38,6 +39,15 @@ Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "
 Say = Callable[[str], None]  # tells the user something on the way
 
 
+class Within(BaseModel):
+    """What INPUT may name (`segsvc.reach`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    roots: tuple[str, ...]
+    buckets: tuple[str, ...]
+
+
 class Asked(BaseModel):
     """A run as it is asked for: what `segsvc run` takes, as one document."""
 
@@ -56,6 +66,7 @@ class Asked(BaseModel):
     threads: Count | None = None
     runtime: RuntimeChoice | None = None
     retry_failed: bool = False
+    within: Within | None = None
 
     @property
     def bands(self) -> BandsAsked:
@@ -123,7 +134,8 @@ def request_of(asked: Asked, place: Place, say: Say) -> RunRequest:
     return RunRequest(
         source=looked.source, model=looked.model, runtime=runtime, out_uri=out.uri,
         point=looked.point, point_was_asked=not asked.bands.is_empty, limit=asked.limit, shard_size=asked.shard_size,
-        workers=workers, threads=threads, retry_failed=asked.retry_failed)
+        workers=workers, threads=threads, retry_failed=asked.retry_failed,
+        reach=Reach(asked.within.roots, asked.within.buckets) if asked.within is not None else None)
 
 
 def operating_point(bands: BandsAsked, model: Model | None, say: Say,

@@ -87,7 +87,12 @@ class Fatal:
     message: str
 
 
-Message = Next | Started | Finished | Published | Fatal
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """A worker is done with its run, and waits for another."""
+
+
+Message = Next | Started | Finished | Published | Fatal | Idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +183,8 @@ class Desk:
                 self.counted.update(hands.pop(shard).finished)
             case Fatal(text):
                 raise RunError(text)
+            case Idle():  # it was told that no shard is left, or said before why it cannot go on
+                return
 
     def replies(self) -> Iterator[tuple[int, Task]]:
         """Shards for the workers that wait, those first that have nothing else in hand."""

@@ -16,6 +16,7 @@ from urllib.parse import quote_from_bytes
 
 from segsvc import inventory, manifests
 from segsvc.errors import ConfigError
+from segsvc.reach import Reach
 from segsvc.stores import MISSING, Listed, Skip, store_of
 from segsvc.types import ImageRef, Unit
 
@@ -167,10 +168,10 @@ def _file_path(uri: str) -> bytes:
 
 
 def shards(source: Input, *, shard_size: int, limit: int | None, exclude: str | None,
-           after: Shard | None = None) -> Iterator[Shard]:
+           after: Shard | None = None, reach: Reach | None = None) -> Iterator[Shard]:
     """The plan, shard by shard, each known to be the last or not; goes on after the shard `after`.
 
-    Yields nothing where INPUT holds no image at all.
+    Yields nothing where INPUT holds no image at all. Raises ConfigError where INPUT names an image out of `reach`.
     """
     number = after.number + 1 if after is not None else 0
     ordinal = after.units[-1].ordinal + 1 if after is not None and after.units else 0
@@ -184,6 +185,8 @@ def shards(source: Input, *, shard_size: int, limit: int | None, exclude: str | 
             continue
         if limit is not None and ordinal >= limit:
             break
+        if reach is not None and source.kind is not InputKind.LISTING:  # which leaves its folder by no link
+            reach.check(entry.found.uri, "INPUT: an image in it")
         if len(units) == shard_size:
             yield Shard(number, tuple(units), cursor, before)
             number, units = number + 1, []

@@ -20,12 +20,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from typing import Any
 
-from segsvc.claims import Death, Desk, Fatal, Finished, Message, Next, Published, Started, Task, WorkerSpec
+from segsvc.claims import Death, Desk, Fatal, Finished, Idle, Message, Next, Published, Started, Task, WorkerSpec
 from segsvc.errors import ConfigError, RunError
 from segsvc.types import ImageStatus
 
 _TICK_S = 0.1
+_IDLE_S = 2.0  # a worker whose last shard is published needs no time to stop
 _PR_SET_PDEATHSIG = 1
 _MEMORY_SHARE = 0.9  # of the machine's memory that a worker may take before an allocation fails
 
@@ -44,13 +46,21 @@ class _PipeClaims:
         except OSError:
             os._exit(1)  # the parent is gone
 
+    def spec(self) -> WorkerSpec:
+        """The next run to work on."""
+        found: WorkerSpec = self._receive()
+        return found
+
     def next(self) -> Task | None:
         self.send(Next())
+        task: Task | None = self._receive()
+        return task
+
+    def _receive(self) -> Any:
         try:
-            task: Task | None = self._connection.recv()
+            return self._connection.recv()
         except (EOFError, OSError):
             os._exit(1)
-        return task
 
     def started(self, task: Task, ordinal: int) -> None:
         self.send(Started(task.shard, ordinal))
@@ -65,18 +75,21 @@ class _PipeClaims:
         self.send(Fatal(message))
 
 
-def _child(connection: Connection, spec: WorkerSpec, parent: int) -> None:
+def _child(connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     die_with(parent)
     limit_memory()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
-    from segsvc.worker import Worker  # loads what decodes and computes: the parent starts children before it needs any
+    from segsvc.worker import LoadedOnce, Worker  # loads what decodes and computes: children start before a parent needs any
 
-    claims = _PipeClaims(connection)
-    try:
-        Worker(spec).pull(claims)
-    except (RunError, ConfigError) as error:  # it cannot even begin
-        claims.fatal(str(error))
+    claims, loaded = _PipeClaims(connection), LoadedOnce()
+    while True:
+        spec = claims.spec()
+        try:
+            Worker(spec, loaded).pull(claims)
+        except (RunError, ConfigError) as error:  # it cannot even begin
+            claims.fatal(str(error))
+        claims.send(Idle())
 
 
 def die_with(parent: int) -> None:
@@ -113,14 +126,61 @@ class _Child:
     connection: Connection
     overdue: bool = False
 
+    def tell(self, what: object) -> None:
+        try:
+            self.connection.send(what)
+        except OSError:  # it died meanwhile: whoever listens finds that out
+            return
+
+    def is_idle(self) -> bool:
+        """Whether it waits for another run; what it says of the last one is passed over, for a moment."""
+        try:
+            while self.connection.poll(_IDLE_S):
+                if isinstance(self.connection.recv(), Idle):
+                    return True
+        except (EOFError, OSError):
+            return False
+        return False
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
+class Crew:
+    """Worker processes that wait between runs, their model loaded; not thread-safe."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Child] = []
+
+    def take(self) -> _Child | None:
+        """One that waits; None where none does."""
+        while self._idle:
+            child = self._idle.pop()
+            if child.process.is_alive():
+                return child
+            child.end()
+        return None
+
+    def keep(self, child: _Child) -> None:
+        """One whose run is done."""
+        self._idle.append(child)
+
+    def close(self) -> None:
+        """Ends all that wait."""
+        while self._idle:
+            self._idle.pop().end()
+
 
 class Processes:
-    """Runs workers until the desk is done."""
+    """Runs workers until the desk is done. crew: where they come from, if it has any, and stay afterwards."""
 
-    def __init__(self, desk: Desk, spec: WorkerSpec, *, workers: int) -> None:
+    def __init__(self, desk: Desk, spec: WorkerSpec, *, workers: int, crew: Crew | None = None) -> None:
         self._desk = desk
         self._spec = spec
         self._workers = workers
+        self._crew = crew
         self._context = multiprocessing.get_context("spawn")
         self._children: dict[int, _Child] = {}
         self._numbers = 0
@@ -134,11 +194,12 @@ class Processes:
             while True:
                 each_tick()
                 if self._desk.is_done:
+                    self._go_off_duty()
                     return
                 self._keep_up()
                 self._listen()
                 for number, task in self._desk.replies():
-                    self._tell(self._children[number], task)
+                    self._children[number].tell(task)
                 for number, child in self._children.items():
                     if self._desk.overdue(number) and not child.overdue:
                         child.overdue = True
@@ -148,12 +209,18 @@ class Processes:
 
     def _keep_up(self) -> None:
         while len(self._children) < self._workers:
-            here, there = self._context.Pipe()
-            process = self._context.Process(target=_child, args=(there, self._spec, os.getpid()), daemon=True)
-            start_deaf(process)
-            there.close()
-            self._children[self._numbers] = _Child(process, here)
+            child = self._crew.take() if self._crew is not None else None
+            child = child or self._started()
+            child.tell(self._spec)
+            self._children[self._numbers] = child
             self._numbers += 1
+
+    def _started(self) -> _Child:
+        here, there = self._context.Pipe()
+        process = self._context.Process(target=_child, args=(there, os.getpid()), daemon=True)
+        start_deaf(process)
+        there.close()
+        return _Child(process, here)
 
     def _listen(self) -> None:
         by_connection = {child.connection: number for number, child in self._children.items()}
@@ -169,18 +236,21 @@ class Processes:
                 del self._children[number]
                 self._desk.died(number, self._desk.overdue_death if child.overdue else _death(child.process.exitcode or 0))
 
-    def _tell(self, child: _Child, task: Task) -> None:
-        try:
-            child.connection.send(task)
-        except OSError:  # it died meanwhile: `_listen` finds that out, and the shard is in its hand
+    def _go_off_duty(self) -> None:
+        """The workers of a run that is done wait for another one, where they are kept."""
+        if self._crew is None:
             return
+        for child in self._children.values():
+            child.tell(None)  # there will be no shard more
+        for number, child in list(self._children.items()):
+            if not child.overdue and child.is_idle():
+                self._crew.keep(self._children.pop(number))
 
     def _stop(self) -> None:
         for child in self._children.values():
             child.process.kill()
         for child in self._children.values():
-            child.process.join()
-            child.connection.close()
+            child.end()
         self._children.clear()
 
 

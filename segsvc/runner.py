@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
@@ -18,6 +18,7 @@ from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
 from segsvc.operating_point import OperatingPoint
 from segsvc.plan import Input, Shard, shards
+from segsvc.reach import Reach
 from segsvc.readahead import in_order
 from segsvc.results import RunFolder, part_name
 from segsvc.settings import Settings
@@ -52,6 +53,7 @@ class RunRequest:
     workers: int = 1
     threads: int = 1
     retry_failed: bool = False
+    reach: Reach | None = None  # what INPUT may name; None: anything
 
     @property
     def spec(self) -> RunSpec:
@@ -63,7 +65,8 @@ class RunRequest:
 class Progress:
     """How far a run is: images ended of those planned so far, and whether all are planned.
 
-    waits: another run works on this OUT; this one goes on when that one is done or dead.
+    statuses: of images that ended in this attempt. waits: another run works on this OUT; this one goes on when that one is
+    done or dead.
     """
 
     ended: int
@@ -72,6 +75,7 @@ class Progress:
     failed: int
     eta_s: float | None
     waits: bool = False
+    statuses: Mapping[ImageStatus, int] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -215,7 +219,7 @@ class Run:
     def _shards(self, after: Shard | None) -> Iterator[Shard]:
         request = self._request
         return shards(request.source, shard_size=request.shard_size, limit=request.limit, exclude=self._folder.uri,
-                      after=after)
+                      after=after, reach=request.reach)
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -246,7 +250,7 @@ class Run:
             if complete and planning.first_open > planning.last_planned:
                 desk.complete()
             on_progress(Progress(already + desk.ended, planning.units, complete, desk.counted[ImageStatus.FAILED],
-                                 pace.eta_s(desk.ended, planning.units - already)))
+                                 pace.eta_s(desk.ended, planning.units - already), statuses=dict(desk.counted)))
 
         while not self._planning.complete and self._planning.last_planned < 0 and self._planning.error is None:
             time.sleep(0.005)

@@ -78,6 +78,14 @@ class ServeSettings(BaseModel):
 
     hosts: tuple[str, ...] = Field(
         default=(), description="names that the server is called by, beside localhost and addresses in numbers")
+    roots: tuple[Path, ...] = Field(
+        default=(), description="folders that programs may name as INPUT, OUT or model, with all below them, where users "
+                                "were made; without users, on this machine alone, any")
+    buckets: tuple[str, ...] = Field(default=(), description="the same for buckets, by name, or name/prefix/")
+    runs_at_once: Annotated[int, Field(ge=0, le=64)] = Field(
+        default=1, description="runs that this server works on at the same time; 0: it takes none, others do")
+    lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
+        default=30.0, description="a run whose worker was not heard of for so long is taken up by another")
     secure_cookies: bool = Field(default=False, description="browsers send the session by https alone: behind such a proxy")
     pictures_limit_bytes: Annotated[int, Field(ge=0)] = Field(
         default=4 * 1024**3, description="how much disk the pictures for view may take; those used longest ago go first")

@@ -32,28 +32,56 @@ _READERS = 128  # threads that open images ahead, at most
 _AHEAD_BYTES = 256 * 1024**2  # of images that were opened ahead
 
 
-class Worker:
-    """A model that was loaded once, and what it is used on."""
+class LoadedOnce:
+    """The model of the run before, which stays loaded for a run of the same one."""
 
-    def __init__(self, spec: WorkerSpec) -> None:
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._predictor: Predictor | None = None
+
+    def predictor(self, spec: WorkerSpec) -> Predictor:
+        """The model of the spec, loaded. Raises RunError where it is not to be had."""
+        key = (spec.model_digest, spec.runtime, spec.threads)
+        if self._predictor is None or key != self._key:
+            self.close()
+            self._predictor, self._key = _load(spec), key
+        return self._predictor
+
+    def close(self) -> None:
+        """Lets the model go."""
+        if self._predictor is not None:
+            self._predictor.close()
+        self._predictor = None
+
+
+def _load(spec: WorkerSpec) -> Predictor:
+    model = find_same_model(spec.model_folder, spec.model_digest) or find_same_model(spec.model_origin, spec.model_digest)
+    if model is None:
+        raise RunError(f"model: expected digest {spec.model_digest[:12]} in {spec.model_folder} or by "
+                       f"{spec.model_origin!r}, found none: it was changed after the run began, or is not on this "
+                       "machine. Give it by a URI that all machines see, such as s3://...")
+    with ThreadPoolExecutor(1) as meanwhile:
+        kernels = meanwhile.submit(regions.warm)
+        predictor = Predictor(model, spec.runtime, threads=spec.threads)
+        kernels.result()
+    return predictor
+
+
+class Worker:
+    """A model that was loaded once, and what it is used on. loaded: keeps the model for the next run."""
+
+    def __init__(self, spec: WorkerSpec, loaded: LoadedOnce | None = None) -> None:
         self._folder = RunFolder(store_of(spec.out_uri).folder(spec.out_uri))
-        model = find_same_model(spec.model_folder, spec.model_digest) or find_same_model(
-            spec.model_origin, spec.model_digest)
-        if model is None:
-            raise RunError(f"model: expected digest {spec.model_digest[:12]} in {spec.model_folder} or by "
-                           f"{spec.model_origin!r}, found none: it was changed after the run began, or is not on this "
-                           "machine. Give it by a URI that all machines see, such as s3://...")
-        with ThreadPoolExecutor(1) as meanwhile:
-            kernels = meanwhile.submit(regions.warm)
-            self._predictor = Predictor(model, spec.runtime, threads=spec.threads)
-            kernels.result()
+        self._loaded, self._stays = loaded or LoadedOnce(), loaded is not None
+        self._predictor = self._loaded.predictor(spec)
         self._limits = ReadLimits(decode_bytes=spec.decode_limit_bytes)
         self._lanes = spec.lanes
 
     def pull(self, claims: Claims) -> None:
         """Works until there is nothing left to claim; where the run cannot go on, says so to `claims` and returns."""
         _Pull(self, claims).run()
-        self._predictor.close()
+        if not self._stays:
+            self._loaded.close()
 
     @property
     def folder(self) -> RunFolder:

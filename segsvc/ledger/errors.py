@@ -3,6 +3,8 @@
 LedgerError
 ├── Unknown    no such candidate, image, run or decision (404)
 ├── Stale      the candidate was decided meanwhile (412); nothing was stored
+├── Lost       a run that somebody else works on by now (409)
+├── Conflict   what was asked for cannot be done to this as it stands now (409)
 ├── Refused    what was sent is no decision (422)
 ├── Throttled  too many failed logins (429)
 └── Full       the disk is full (507); nothing was stored, and it goes on once there is room
@@ -37,6 +39,14 @@ class Stale(LedgerError):  # noqa: N818
 
 class Refused(LedgerError):  # noqa: N818
     """What was sent cannot be stored as it is; the message says what was expected and what came."""
+
+
+class Lost(LedgerError):  # noqa: N818
+    """The lease of a run has ended: somebody else works on it by now, and what the former holder says is not heard."""
+
+
+class Conflict(LedgerError):  # noqa: N818
+    """As it stands now this cannot be done: a run is over that was to be cancelled, or goes on that was to be resumed."""
 
 
 class Throttled(LedgerError):  # noqa: N818

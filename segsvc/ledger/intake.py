@@ -18,7 +18,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from segsvc.documents import RunDocument
-from segsvc.ledger import audit, lanes
+from segsvc.ledger import audit, jobs, lanes
 from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
 from segsvc.ledger.images import image_numbers
@@ -283,6 +283,7 @@ def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -
         class_names=json.dumps(here, ensure_ascii=False), imported_at=writing.now, import_key=key, review=begun.review,
         audit=begun.audit, accepted=begun.decided[Band.ACCEPTED], rejected=begun.decided[Band.REJECTED],
         **policy_columns(begun.policy)))
+    jobs.take_in(writing, document)
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("ANALYZE")  # it plans by what it counted, and that may be the empty tables of before
 

@@ -191,3 +191,29 @@ BAND_COUNTS = Table(
     _number("run_no", key=True), _number("class_no", key=True), _text("band", key=True), _number("count"),
     _number("n_objects"), _number("n_nothing"), _number("n_unsure"), _number("n_unread"),
     sqlite_with_rowid=False)
+
+# Runs as they were asked for and how far they are; those that were made by a command come in when they are imported.
+# `changed` grows whenever anything of the row does. `lease_*`: who works on it, until when, and by which token.
+JOBS = Table(
+    "jobs", METADATA,
+    _number("number", key=True), _text("run_id"), _text("asked"),  # JSON, as `segsvc.asking.Asked`
+    _text("out"), _text("input"), _text("model"), _text("model_digest"), _text("asked_by"), _text("webhook", optional=True),
+    _text("state"), _number("attempt"), _number("created_at"), _number("started_at", optional=True),
+    _number("finished_at", optional=True), _text("error", optional=True), _number("listed"), _number("done"),
+    _number("empty"), _number("failed"), _number("quarantined"), _number("accepted"), _number("review"),
+    _number("rejected"), _of("eta_s", Float(53), optional=True), _number("changed"), _of("cancelling", Boolean()),
+    _number("losses"),  # workers that were lost since an image ended last
+    _number("lease_until", optional=True), _text("lease_token", optional=True), _text("lease_holder", optional=True),
+    UniqueConstraint("run_id", name="jobs_run_id"), Index("jobs_state", "state", "number"))
+
+# Every move of every attempt, in its order; only ever added.
+JOB_MOVES = Table(
+    "job_moves", METADATA,
+    _number("number", key=True), _number("job_no"), _number("attempt"), _text("state"), _number("at"), _text("why"),
+    Index("job_moves_job", "job_no", "number"))
+
+# Requests that were made with a key, so that the same one is not done twice. `job_no` is null while it is being answered.
+JOB_KEYS = Table(
+    "job_keys", METADATA,
+    _number("user_id", key=True), _text("key", key=True), _text("body_sha256"), _number("asked_at"),
+    _number("job_no", optional=True), sqlite_with_rowid=False)
