@@ -65,12 +65,15 @@ def model_cost(service: Parts, _: Who, name: Annotated[str, Path(max_length=200)
 @router.post("/inputs/count", responses=problems(ProblemType.NOT_YOURS, ProblemType.INVALID, ProblemType.STORE,
                                                  ProblemType.BUSY))
 def count_input(service: Parts, reader: Who, body: CountBody) -> CountAnswer:
-    """How many images a file, folder, glob, manifest or bucket's prefix names: listed for a few seconds, none opened."""
+    """How many images a file, folder, glob, manifest or bucket's prefix names: listed for a few seconds, none opened.
+
+    Where users were made, as far as the settings `serve.roots` and `serve.buckets` reach.
+    """
     if not may_count(service, reader):
-        raise Problem(ProblemType.NOT_YOURS, "expected an admin, as any path and bucket of the server may be asked for, "
+        raise Problem(ProblemType.NOT_YOURS, "expected an admin, as places of the server are asked for, "
                                              f"got {reader.name} ({reader.role.value})")
     try:
-        found = _counts.of(body.input)
+        found = _counts.of(body.input, service.reach())
     except StoreError as error:
         raise Problem(ProblemType.STORE, str(error)) from error
     except ConfigError as error:
@@ -82,7 +85,7 @@ def count_input(service: Parts, reader: Who, body: CountBody) -> CountAnswer:
 
 
 def may_count(service: Service, reader: Reader) -> bool:
-    """Whether the reader may have any path and bucket of the server listed."""
+    """Whether the reader may have places of the server listed, as far as its settings reach."""
     return service.needs_no_users() or reader.role is Role.ADMIN
 
 

@@ -7,7 +7,8 @@ from threading import BoundedSemaphore, Event, Thread
 
 from review_ui.problems import Problem, ProblemType
 from segsvc.errors import SegsvcError
-from segsvc.plan import listing, read_input
+from segsvc.plan import InputKind, listing, read_input
+from segsvc.reach import Reach
 from segsvc.stores import Skip
 
 MOST_COUNTED = 1_000_000
@@ -36,11 +37,13 @@ class InputCounts:
         self._most, self._patience_s = most, patience_s
         self._places = BoundedSemaphore(_AT_ONCE)
 
-    def of(self, text: str) -> InputCount:
-        """The count; no image is opened. Raises ConfigError where there is no such INPUT, Problem(BUSY)."""
+    def of(self, text: str, reach: Reach | None = None) -> InputCount:
+        """The count; no image is opened. Raises ConfigError where there is no such INPUT within `reach`, Problem(BUSY)."""
+        if reach is not None:
+            reach.check(text, "input")
         if not self._places.acquire(blocking=False):
             raise Problem(ProblemType.BUSY, f"expected at most {_AT_ONCE} listings at once, got one more: try again")
-        work = _Listing(text, self._most)
+        work = _Listing(text, self._most, reach)
         Thread(target=self._run, args=(work,), name="count", daemon=True).start()
         work.ended.wait(self._patience_s)
         work.is_wanted = False
@@ -61,8 +64,8 @@ class InputCounts:
 class _Listing:
     """One listing, as far as it is; written by its thread alone, but for `is_wanted`."""
 
-    def __init__(self, text: str, most: int) -> None:
-        self.uri, self._most = text, most
+    def __init__(self, text: str, most: int, reach: Reach | None) -> None:
+        self.uri, self._most, self._reach = text, most, reach
         self.images = self.skipped = 0
         self.whole, self.is_wanted = False, True
         self.error: SegsvcError | None = None
@@ -76,6 +79,8 @@ class _Listing:
                 return
             if isinstance(entry.found, Skip):
                 self.skipped += 1
-            else:
-                self.images += 1
+                continue
+            if self._reach is not None and source.kind is not InputKind.LISTING:  # which leaves its folder by no link
+                self._reach.check(entry.found.uri, "input: an image in it")
+            self.images += 1
         self.whole = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -184,8 +185,13 @@ def test_what_is_no_input_is_said_and_what_cannot_be_reached_too(costly: Served,
         assert counted(costly.client, "s3://none-such/street/", 503)["type"].endswith("store-unreachable")
 
 
-def test_where_users_were_made_only_an_admin_has_paths_of_the_server_listed(costly: Served, tmp_path: Path) -> None:
+def test_where_users_were_made_only_an_admin_has_places_listed_that_the_server_may_use(
+        costly: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "street", "a.png")
+    make(tmp_path / "private", "b.png")
+    (tmp_path / "street" / "list.csv").write_text("uri\n../private/b.png\n")
+    monkeypatch.setenv("SEGSVC_SERVE__ROOTS", json.dumps([str(tmp_path / "street")]))
+    settings.cache_clear()
     tokens = {}
     for name, role in (("ada", Role.ADMIN), ("bob", Role.REVIEWER)):
         users.add(costly.ledger, name, role, "correct horse battery")
@@ -194,6 +200,8 @@ def test_where_users_were_made_only_an_admin_has_paths_of_the_server_listed(cost
     assert counted(costly.client, tmp_path / "street", 401)["type"].endswith("sign-in")
     assert counted(costly.client, tmp_path / "street", 403, **bob)["type"].endswith("not-yours")
     assert counted(costly.client, tmp_path / "street", **ada)["images"] == 1
+    for place in (tmp_path / "private", tmp_path / "street" / "list.csv", "s3://any/street/", tmp_path / "street" / ".."):
+        assert "that this server may use" in counted(costly.client, place, 422, **ada)["detail"]
     pages = [costly.client.get("/cost?model=cells", headers=who).text for who in (ada, bob)]
     assert ['id="counted"' in page for page in pages] == [True, False]
 
