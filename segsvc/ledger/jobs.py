@@ -63,25 +63,31 @@ def forget(ledger: Ledger, user_id: int, key: str) -> None:
 def submit(ledger: Ledger, new: NewJob, *, user_id: int = 0, key: str | None = None) -> Job:
     """The run, queued. One of this id that is over is resumed by it; one that is not goes on as it is."""
     def work(writing: Writing) -> str:
-        conn = writing.conn
-        row = conn.execute(select(JOBS).where(JOBS.c.run_id == new.run_id)).mappings().one_or_none()
-        if row is None:
-            number = (conn.execute(select(func.max(JOBS.c.number))).scalar() or 0) + 1
-            conn.execute(insert(JOBS).values(
-                number=number, run_id=new.run_id, asked=new.asked, out=new.out, input=new.input, model=new.model,
-                model_digest=new.model_digest, asked_by=new.asked_by, webhook=new.webhook, state=RunState.QUEUED.value,
-                attempt=1, created_at=writing.now, changed=1, cancelling=False, losses=0,
-                **counts(_NO_IMAGES, _NO_CANDIDATES)))
-            note(writing, number, 1, AttemptState.QUEUED)
-        else:
-            number = row["number"]
-            if not job(row).is_open:
-                _again(writing, row, asked=new.asked, webhook=new.webhook)
+        number = queue(writing, new)
         if key is not None:
-            conn.execute(update(JOB_KEYS).where(JOB_KEYS.c.user_id == user_id, JOB_KEYS.c.key == key).values(job_no=number))
+            writing.conn.execute(update(JOB_KEYS).where(
+                JOB_KEYS.c.user_id == user_id, JOB_KEYS.c.key == key).values(job_no=number))
         return new.run_id
 
     return find(ledger, ledger.write(work))
+
+
+def queue(writing: Writing, new: NewJob) -> int:
+    """Queues the run as `submit` does, together with what else the transaction stores; its number."""
+    conn = writing.conn
+    row = conn.execute(select(JOBS).where(JOBS.c.run_id == new.run_id)).mappings().one_or_none()
+    if row is None:
+        number: int = (conn.execute(select(func.max(JOBS.c.number))).scalar() or 0) + 1
+        conn.execute(insert(JOBS).values(
+            number=number, run_id=new.run_id, asked=new.asked, out=new.out, input=new.input, model=new.model,
+            model_digest=new.model_digest, asked_by=new.asked_by, webhook=new.webhook, state=RunState.QUEUED.value,
+            attempt=1, created_at=writing.now, changed=1, cancelling=False, losses=0,
+            **counts(_NO_IMAGES, _NO_CANDIDATES)))
+        note(writing, number, 1, AttemptState.QUEUED)
+        return number
+    if not job(row).is_open:
+        _again(writing, row, asked=new.asked, webhook=new.webhook)
+    return int(row["number"])
 
 
 def find(ledger: Ledger, run_id: str) -> Job:

@@ -217,3 +217,36 @@ JOB_KEYS = Table(
     "job_keys", METADATA,
     _number("user_id", key=True), _text("key", key=True), _text("body_sha256"), _number("asked_at"),
     _number("job_no", optional=True), sqlite_with_rowid=False)
+
+# Objects of buckets, the latest that was heard of each; of those alone that a rule takes. `at_ns`: when it was put or deleted,
+# by its store's clock; `by_listing`: no event told of it. `listed_at`: the listing that saw it last.
+S3_OBJECTS = Table(
+    "s3_objects", METADATA,
+    _text("uri", key=True), _text("etag"), _text("version_id"), _number("size_bytes"), _text("sequencer"), _number("at_ns"),
+    _of("gone", Boolean()), _of("by_listing", Boolean()), _number("listed_at"), _number("changed_at"),
+    sqlite_with_rowid=False)
+
+# Rules of triggers as they were when they took something; `rule` is JSON.
+S3_RULES = Table(
+    "s3_rules", METADATA,
+    _number("number", key=True), _text("digest"), _text("rule"), _of("seconds", Float(53)), _number("images"),
+    UniqueConstraint("digest", name="s3_rules_digest"))
+
+# A version of an object that a model is to see, or that was put into a run for it. `batch_no` 0: it waits for others.
+S3_WORK = Table(
+    "s3_work", METADATA,
+    _text("uri", key=True), _text("etag", key=True), _text("model_digest", key=True), _number("size_bytes"),
+    _number("rule_no"), _number("queued_at"), _number("batch_no"),
+    Index("s3_work_batch", "batch_no", "rule_no", "queued_at"), sqlite_with_rowid=False)
+
+# What is one run together; `run_id` is null until that run is queued, `error` why it could not be.
+S3_BATCHES = Table(
+    "s3_batches", METADATA,
+    _number("number", key=True), _number("rule_no"), _text("name"), _number("images"), _number("cut_at"),
+    _text("run_id", optional=True), _text("error", optional=True), Index("s3_batches_run", "run_id"))
+
+# Messages that nobody could read, kept aside.
+S3_STRAYS = Table(
+    "s3_strays", METADATA,
+    _text("sha256", key=True), _text("reason"), _text("body"), _number("size_bytes"), _number("times"), _number("first_at"),
+    _number("last_at"), sqlite_with_rowid=False)
