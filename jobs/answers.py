@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from segsvc.documents import CandidateCounts, ImageCounts, RunState, printable_path
+from segsvc.documents import printable_path
+from segsvc.job_documents import JobDocument
 from segsvc.ledger.job_records import Job, JobPage
 
 _TIME = "2026-11-02T09:30:12.250000Z"
@@ -19,7 +19,7 @@ EXAMPLE: dict[str, Any] = {
     "out": "s3://results/2026/", "asked_by": "ada", "cancelling": False}
 
 
-class JobAnswer(BaseModel):
+class JobAnswer(JobDocument):
     """A run and how far it is. State: queued, running, succeeded, failed or cancelled; with failed images still succeeded,
     and that only once its review band can be reviewed.
 
@@ -27,23 +27,6 @@ class JobAnswer(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, json_schema_extra={"examples": [EXAMPLE]})
-
-    id: str
-    state: RunState
-    attempt: int
-    images: ImageCounts
-    candidates: CandidateCounts
-    eta_s: float | None
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
-    input: str
-    model: str
-    model_digest: str
-    out: str
-    asked_by: str
-    cancelling: bool
 
     @classmethod
     def of(cls, job: Job) -> JobAnswer:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,10 @@ from pydantic import BaseModel, ConfigDict
 
 from segsvc.card import ModelCard, RunSpec
 from segsvc.improvement_documents import ImproveDocument, VerdictLabelsDocument, VersionsDocument
+from segsvc.job_documents import CandidateCounts as CandidateCounts  # noqa: PLC0414 - they are parts of this module too
+from segsvc.job_documents import ImageCounts as ImageCounts  # noqa: PLC0414 - they are parts of this module too
+from segsvc.job_documents import JobDocument, JobsDocument
+from segsvc.job_documents import RunState as RunState  # noqa: PLC0414 - they are parts of this module too
 from segsvc.ledger_documents import (
     AuditDocument,
     GoldDocument,
@@ -35,34 +38,6 @@ class Document(BaseModel):
     """A JSON document with a fixed set of fields."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RunState(StrEnum):
-    """Where a run stands."""
-
-    QUEUED = "queued"  # asked for, not begun
-    RUNNING = "running"  # being worked on
-    SUCCEEDED = "succeeded"  # every image ended, some perhaps failed
-    FAILED = "failed"  # cannot go on; can be resumed
-    CANCELLED = "cancelled"  # stopped by a person; can be resumed
-
-
-class ImageCounts(Document):
-    """listed = done + empty + failed + quarantined, once a run succeeded."""
-
-    listed: int
-    done: int
-    empty: int
-    failed: int
-    quarantined: int
-
-
-class CandidateCounts(Document):
-    """Candidates by band of the operating point in force."""
-
-    accepted: int
-    review: int
-    rejected: int
 
 
 class DriftDocument(Document):
@@ -367,6 +342,7 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "user": UserDocument, "token": TokenDocument, "ledger_file": LedgerFileDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
     "verdict_labels": VerdictLabelsDocument, "improve": ImproveDocument, "model_versions": VersionsDocument,
+    "job": JobDocument, "jobs": JobsDocument,
 }
 WRITTEN_BY_HAND = frozenset({"card", "operating_point"})
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -20,7 +20,7 @@ MOST_LINES = 400
 FLOORS = (
     ("types", "errors"),
     ("card", "operating_point", "settings", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
-     "improvement_documents", "imaging", "quality", "readahead"),
+     "improvement_documents", "job_documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded", "index_masks", "truth"),
     ("worker", "plan", "reach", "manifests", "inventory", "results", "views", "claims",
