@@ -81,7 +81,6 @@ def request(model: Model, place: str, *, split: str | None, classes: Sequence[st
     called: how the user named the data, where that is no place, as with label sets: the promise names them so. Every image
     is read once, as files: faulty labels, copies, and images that the model was trained on are refused.
     """
-    _check_targets(targets)
     dataset = truth.read_dataset(place, called)
     _refuse_reviewed(dataset)
     known = compared(model.card, dataset)
@@ -100,12 +99,6 @@ def request(model: Model, place: str, *, split: str | None, classes: Sequence[st
     guessed = [each.message for each in problems if each.kind is ProblemKind.GROUPS_GUESSED]
     return CalibrationRequest(model, dataset, images, chosen, replace(known, names=names), targets, demands_precision, seed,
                               tuple(f"{message}. The promise takes each image for itself." for message in guessed))
-
-
-def _check_targets(targets: Targets) -> None:
-    for name, value in (("recall", targets.recall), ("precision", targets.precision), ("confidence", targets.confidence)):
-        if not 0 < value < 1:
-            raise ConfigError(f"--{name}: expected more than 0 and less than 1, got {value:g}. No data show certainty.")
 
 
 def _wanted(known: Compared, classes: Sequence[str]) -> tuple[str, ...]:

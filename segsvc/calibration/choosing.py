@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segsvc.errors import ConfigError
 from segsvc.operating_point import ClassThresholds, PrecisionAt, Proof, RecallAt, RecallBeyond, Reliability, ScoreMap
 from segsvc.quality.bounds import fewest_draws
 from segsvc.quality.calibration_error import calibration_error, reliability, tally_of_all
@@ -26,11 +27,16 @@ _MOST_REPEATED = 2_000_000  # candidates; beyond that no number is said to be en
 
 @dataclass(frozen=True, slots=True)
 class Targets:
-    """What is asked for. precision None: acceptance is tried, and left where it cannot be shown."""
+    """What is asked for. Raises ConfigError for what no data could show."""
 
     recall: float
     precision: float
     confidence: float
+
+    def __post_init__(self) -> None:
+        for name, value in (("recall", self.recall), ("precision", self.precision), ("confidence", self.confidence)):
+            if not 0 < value < 1:
+                raise ConfigError(f"--{name}: expected more than 0 and less than 1, got {value:g}. No data show certainty.")
 
 
 @dataclass(frozen=True, slots=True)

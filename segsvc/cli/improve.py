@@ -49,15 +49,14 @@ def command(model_name: str, data: str, reviewed: tuple[str, ...], name: str | N
     from segsvc.cli.from_review import write_labels
     from segsvc.improving.improver import ImproveRequest, improve
 
-    model = find_model(model_name)
+    model, at = find_model(model_name), _place_in_force(model_name, name)
+    targets = Targets(recall, PRECISION if precision is None else precision, confidence)
     with tempfile.TemporaryDirectory(prefix="segsvc-reviewed-") as folder:
         places = [each if _is_dataset(each) else write_labels(each, Path(folder, str(number)), place=place,
                                                               by_rule=False).dataset
                   for number, each in enumerate(reviewed)]
         asked = ImproveRequest(
-            model=model, at=_place_in_force(model_name, name),
-            place=resolve(data, place), called=data,
-            reviewed=tuple(places), targets=Targets(recall, PRECISION if precision is None else precision, confidence),
+            model=model, at=at, place=resolve(data, place), called=data, reviewed=tuple(places), targets=targets,
             demands_precision=precision is not None, margin=margin, seed=seed, threads=threads or available_cores(),
             epochs=epochs, runtime=RuntimeChoice(runtime) if runtime is not None else settings().runtime)
         try:
@@ -73,6 +72,9 @@ def command(model_name: str, data: str, reviewed: tuple[str, ...], name: str | N
 def _place_in_force(model_name: str, name: str | None) -> Path:
     """Where the version in force is: MODEL's own place, or that of the name which is asked for. Raises ConfigError."""
     if name is not None:
+        from segsvc.improving.improver import check_name
+
+        check_name(name)
         return settings().models_dir / name
     return place_of(model_name)
 

@@ -74,14 +74,19 @@ class ImproveRequest:
     runtime: RuntimeChoice
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError(f"--name: expected letters, digits, dots, dashes and underlines, got {self.name!r}")
+        check_name(self.name)
         if not 0 < self.margin < 1:
             raise ConfigError(f"--margin: expected more than 0 and less than 1, got {self.margin:g}")
 
     @property
     def name(self) -> str:
         return self.at.name
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError for what a model cannot be called."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"--name: expected letters, digits, dots, dashes and underlines, got {name!r}")
 
 
 @dataclass(frozen=True, slots=True)

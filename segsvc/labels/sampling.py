@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from segsvc.ledger.label_records import (
     NewSet,
     ShownCandidate,
     WhereDiffer,
+    check_classes,
+    check_set_name,
 )
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import ImageRecord
@@ -51,7 +54,7 @@ _LARGEST_SEED = 2**63
 class SampleRequest:
     """What is asked for. source: INPUT, or a finished run's OUT. class_names: none to take those of the run or model.
 
-    more: `n` further units for a set that there is; what is said of the set otherwise is then not looked at.
+    more: `n` further units for a set that there is; of what is said of the set otherwise only its classes are looked at.
     """
 
     source: str
@@ -67,6 +70,7 @@ class SampleRequest:
     more: bool = False
 
     def __post_init__(self) -> None:
+        check_set_name(self.name)
         if self.n < 1:
             raise ConfigError(f"--n: expected at least 1, got {self.n}")
         if not 0 <= self.seed < _LARGEST_SEED:
@@ -96,19 +100,25 @@ def sample(ledger: Ledger, asked: SampleRequest, say: Callable[[str], None] = la
     skipped: Counter[str] = Counter()
     rows = _run_rows(folder, skipped) if folder is not None else _listed_rows(asked.source, skipped)
     place = _frame_place(ledger, asked.name)
-    frame = write_frame(place, rows, grouped_by=asked.grouped_by, n=asked.n, say=say)
-    new = NewSet(asked.name, task, classes, source.uri, frame, asked.seed,
-                 run_id=run.id if run is not None else None, grouped_by=asked.grouped_by, readers=asked.readers,
-                 where_differ=asked.where_differ)
-    refs = drawn(frame, asked.seed, 0, asked.n)
-    images = list(_opened(refs, folder, say))
-    record = label_sets.create(ledger, new, images, units=asked.n)
+    with ExitStack() as undo:  # a set that is not made leaves no frame
+        undo.callback(place.unlink, missing_ok=True)
+        frame = write_frame(place, _some(rows, source, skipped), grouped_by=asked.grouped_by, n=asked.n, say=say)
+        new = NewSet(asked.name, task, classes, source.uri, frame, asked.seed,
+                     run_id=run.id if run is not None else None, grouped_by=asked.grouped_by, readers=asked.readers,
+                     where_differ=asked.where_differ)
+        refs = drawn(frame, asked.seed, 0, asked.n)
+        images = list(_opened(refs, folder, say))
+        record = label_sets.create(ledger, new, images, units=asked.n)
+        undo.pop_all()
     return Sampled(record, len(images), dict(skipped))
 
 
 def _draw_on(ledger: Ledger, asked: SampleRequest, there: LabelSet | None, say: Callable[[str], None]) -> Sampled:
     if there is None:
         raise ConfigError(f"--more: expected a label set that there is, got {asked.name!r}. Without --more it is made.")
+    if asked.class_names and asked.class_names != there.class_names:
+        raise ConfigError(f"--class: expected none with --more, or the classes of the label set {there.name}, "
+                          f"{', '.join(there.class_names)}; got {', '.join(asked.class_names)}")
     source = _source(asked.source)
     if source.uri != there.input:
         raise ConfigError(f"INPUT: expected what the label set {there.name} was drawn from, {there.input}, got {source.uri}."
@@ -135,6 +145,7 @@ def _about(asked: SampleRequest, run: RunDocument | None) -> tuple[tuple[str, ..
     if not classes:
         raise ConfigError("--class: expected the classes that people are to mark, such as --class car --class sign, or "
                           "--model MODEL to take its classes; got none")
+    check_classes(classes)
     of_model = LabelTask.CLASSES if card is not None and card.task is Task.CLASSIFICATION else LabelTask.OBJECTS
     return tuple(classes), asked.task or of_model
 
@@ -169,6 +180,17 @@ def _listed_rows(source: str, skipped: Counter[str]) -> Iterator[ImageRef]:
             skipped[entry.found.value] += 1
         else:
             yield entry.found
+
+
+def _some(rows: Iterator[ImageRef], source: _Source, skipped: Counter[str]) -> Iterator[ImageRef]:
+    """The same rows. Raises ConfigError where there are none."""
+    first = next(rows, None)
+    if first is None:
+        over = ", ".join(f"{count} {why}" for why, count in sorted(skipped.items()))
+        raise ConfigError(f"INPUT: expected at least one image, found none in {source.uri}"
+                          + (f" (passed over: {over})" if over else ""))
+    yield first
+    yield from rows
 
 
 def _run_rows(folder: RunFolder, skipped: Counter[str]) -> Iterator[ImageRef]:

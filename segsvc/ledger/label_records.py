@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -62,16 +62,25 @@ class NewSet:
     lease_s: int = 1800
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise ConfigError(f"--name: expected up to 64 letters, digits, dots, dashes and underlines, got {self.name!r}")
-        if not self.class_names or len(set(self.class_names)) != len(self.class_names):
-            raise ConfigError(f"--class: expected the classes that are labelled, each once, got "
-                              f"{', '.join(self.class_names) or 'none'}")
-        for name in self.class_names:
-            if not name.strip() or len(name) > _LONGEST_CLASS or not name.isprintable() or "|" in name:
-                raise ConfigError(f"--class: expected a name of printable characters without '|', got {name[:80]!r}")
+        check_set_name(self.name)
+        check_classes(self.class_names)
         if self.readers not in (1, 2):
             raise ConfigError(f"--readers: expected 1 or 2, got {self.readers}")
+
+
+def check_set_name(name: str) -> None:
+    """Raises ConfigError for what cannot be called so: files are."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"--name: expected up to 64 letters, digits, dots, dashes and underlines, got {name!r}")
+
+
+def check_classes(names: Sequence[str]) -> None:
+    """Raises ConfigError for what are no classes of a label set."""
+    if not names or len(set(names)) != len(names):
+        raise ConfigError(f"--class: expected the classes that are labelled, each once, got {', '.join(names) or 'none'}")
+    for name in names:
+        if not name.strip() or len(name) > _LONGEST_CLASS or not name.isprintable() or "|" in name:
+            raise ConfigError(f"--class: expected a name of printable characters without '|', got {name[:80]!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from segsvc.types import Box
 from tests.cli.test_calibrate import write_dots
 from tests.cli.test_serve import started
 from tests.conftest import Program
+from tests.listings import make
 from tests.scenes import write_scenes
 from tests.test_documents import check
 
@@ -156,11 +159,17 @@ def test_images_that_changed_or_cannot_be_opened_are_said(segsvc: Program) -> No
     (("images", "--n", "1", "--model", "none"), "none"),
     (("images", "--n", "1", "--class", "a", "--more"), "expected a label set that there is"),
     (("images", "--n", "0", "--class", "a"), "--n"),
+    (("empty", "--n", "1", "--class", "a"), "expected at least one image, found none in file://"),
+    (("text", "--n", "1", "--class", "a"), "(passed over: 1 not_an_image_by_its_ending)"),
+    (("text/a.txt/below", "--n", "1", "--class", "a"), "expected a file, folder, glob or manifest"),
 ], ids=str)
 def test_wrong_usage_is_said_and_makes_no_set(segsvc: Program, arguments: tuple[str, ...], says: str) -> None:
     write_scenes(segsvc.folder / "images", 3)
+    make(segsvc.folder, "text/a.txt")
+    (segsvc.folder / "empty").mkdir()
     done = segsvc("sample", *arguments, "--name", "streets")
     assert (done.code, says in done.stderr) == (2, True), done.stderr
+    assert not list(segsvc.folder.rglob("*.parquet"))
     shown = segsvc("datasets", "show", "label:streets")
     assert shown.code == 2
     assert "Traceback" not in done.stderr + shown.stderr
@@ -171,6 +180,31 @@ def test_a_name_is_one_step_of_a_path(segsvc: Program, name: str) -> None:
     write_scenes(segsvc.folder / "images", 3)
     done = segsvc("sample", "images", "--n", "1", "--class", "a", "--name", name)
     assert (done.code, "--name: expected" in done.stderr) == (2, True)
+    assert not list(segsvc.folder.rglob("*.parquet"))
+
+
+def test_a_sample_that_is_interrupted_leaves_nothing_and_is_drawn_anew(segsvc: Program) -> None:
+    image = write_scenes(segsvc.folder / "first", 1)[0]
+    (segsvc.folder / "images").mkdir()
+    for number in range(2000):
+        (segsvc.folder / "images" / f"{number}.png").hardlink_to(image)
+    frame = segsvc.folder / "segsvc-data" / "frames" / "streets.parquet"
+    process = segsvc.start("sample", "images", "--n", "2000", "--class", "a", "--name", "streets")
+    while not frame.exists() and process.poll() is None:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=100)
+    assert (process.returncode, told.startswith("segsvc: interrupted"), "Traceback" in told) == (130, True, False), told
+    assert list(frame.parent.iterdir()) == []
+    assert sampled(segsvc, "images", "--n", "3", "--class", "a")["drawn"] == 3
+
+
+def test_a_set_is_drawn_on_with_its_own_classes_alone(segsvc: Program) -> None:
+    write_scenes(segsvc.folder / "images", 4)
+    sampled(segsvc, "images", "--n", "1", "--class", "a")
+    other = segsvc("sample", "images", "--n", "1", "--class", "b", "--name", "streets", "--more")
+    assert (other.code, "or the classes of the label set streets, a; got b" in other.stderr) == (2, True)
+    assert sampled(segsvc, "images", "--n", "1", "--class", "a", "--more")["drawn"] == 2
 
 
 def test_a_server_on_the_ledger_draws_for_the_command(segsvc: Program) -> None:
