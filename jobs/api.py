@@ -16,7 +16,7 @@ from starlette.responses import StreamingResponse
 
 from jobs.answers import JobAnswer, JobsAnswer, ResumeBody
 from jobs.asking import Desk, RunBody
-from segsvc.errors import ConfigError, StoreError
+from segsvc.errors import ConfigError
 from segsvc.ledger import jobs
 from segsvc.ledger.errors import Refused
 from segsvc.ledger.job_records import Job
@@ -141,9 +141,7 @@ def _submit(parts: Jobs, reader: Reader, body: RunBody, key: str | None) -> Job:
     try:
         try:
             new = parts.desk().job_of(body, reader.name)
-        except StoreError:  # it may be there a moment later
-            raise
-        except ConfigError as error:
+        except ConfigError as error:  # a bucket that cannot be used too: which one is meant is in the body
             raise Refused(str(error)) from error
         return jobs.submit(parts.ledger, new, user_id=reader.user_id, key=key)
     except BaseException:

@@ -27,10 +27,10 @@ from review_ui import (
     pages,
     review_routes,
 )
-from review_ui.answers import problems_by_status
+from review_ui.answers import problems, problems_by_status
 from review_ui.guard import Guard
 from review_ui.metrics import Meter
-from review_ui.problems import problem_of
+from review_ui.problems import ProblemType, problem_of
 from review_ui.service import Service, Who, current_admin, current_reader
 from review_ui.static_files import OwnFiles
 from segsvc.asking import Place
@@ -55,8 +55,8 @@ def described() -> FastAPI:
                   description="Candidates that a model found, and what people decide of them.")
     for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, missed_routes, model_routes,
                    health_routes, errand_routes, pages, label_pages, cost_pages):
-        app.include_router(module.router)
-    app.include_router(jobs_api.routes(problems_by_status))
+        app.include_router(module.router, responses=problems(ProblemType.INVALID) if module is not health_routes else {})
+    app.include_router(jobs_api.routes(problems_by_status), responses=problems(ProblemType.INVALID))
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi(_: Who) -> dict[str, object]:

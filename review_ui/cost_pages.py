@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
 
-from review_ui.cost_routes import MOST_IMAGES, may_count
+from review_ui.cost_routes import MOST_IMAGES
 from review_ui.pages import render
 from review_ui.problems import Problem, ProblemType
 from review_ui.service import Parts, Who
 from segsvc.errors import ConfigError
 from segsvc.ledger import runs
+from segsvc.ledger.records import Role
 from segsvc.models.library import find_model, model_names
 
 router = APIRouter(include_in_schema=False)
@@ -35,7 +36,7 @@ def show_model_cost(service: Parts, reader: Who, model: Annotated[str | None, Qu
     chosen = model if model is not None else next(iter(calibrated), None)
     shown = sorted({*calibrated, chosen}) if chosen is not None else calibrated
     return render("cost.html", reader=reader, loopback=service.needs_no_users(), run=None, model=chosen, models=shown,
-                  images=images, counts=may_count(service, reader))
+                  images=images, counts=reader.role is Role.ADMIN)
 
 
 def _is_calibrated(name: str) -> bool:

@@ -12,11 +12,10 @@ from review_ui.cost_schemas import BeyondAnswer, CostAnswer, CountAnswer, CountB
 from review_ui.input_counts import InputCounts
 from review_ui.problems import Problem, ProblemType
 from review_ui.run_costs import RunCosts
-from review_ui.service import Parts, Service, Who
-from segsvc.errors import ConfigError, RunError, StoreError
+from review_ui.service import Admin, Parts, Who
+from segsvc.errors import ConfigError, RunError
 from segsvc.ledger import runs
 from segsvc.ledger.pace import pace
-from segsvc.ledger.records import Reader, Role
 from segsvc.models.library import find_model, model_names
 from segsvc.quality.cost import Cost, Pace, Reading, cost, expected, says
 from segsvc.settings import settings
@@ -62,31 +61,20 @@ def model_cost(service: Parts, _: Who, name: Annotated[str, Path(max_length=200)
                    without=without, command=f"segsvc run INPUT --model {shlex.quote(name)} --out OUT")
 
 
-@router.post("/inputs/count", responses=problems(ProblemType.NOT_YOURS, ProblemType.INVALID, ProblemType.STORE,
-                                                 ProblemType.BUSY))
-def count_input(service: Parts, reader: Who, body: CountBody) -> CountAnswer:
+@router.post("/inputs/count", responses=problems(ProblemType.NOT_PERMITTED, ProblemType.INVALID, ProblemType.BUSY))
+def count_input(service: Parts, _: Admin, body: CountBody) -> CountAnswer:
     """How many images a file, folder, glob, manifest or bucket's prefix names: listed for a few seconds, none opened.
 
     Where users were made, as far as the settings `serve.roots` and `serve.buckets` reach.
     """
-    if not may_count(service, reader):
-        raise Problem(ProblemType.NOT_YOURS, "expected an admin, as places of the server are asked for, "
-                                             f"got {reader.name} ({reader.role.value})")
     try:
         found = _counts.of(body.input, service.reach())
-    except StoreError as error:
-        raise Problem(ProblemType.STORE, str(error)) from error
     except ConfigError as error:
         raise Problem(ProblemType.INVALID, str(error)) from error
     images = f"{found.images:,} image{'' if found.images == 1 else 's'}"
     others = f"; {found.skipped:,} other{' is' if found.skipped == 1 else 's are'} passed over" if found.skipped else ""
     says = f"{images}{others}" if found.whole else f"at least {images}{others}: there was no time to list all"
     return CountAnswer(input=found.input, images=found.images, skipped=found.skipped, whole=found.whole, says=says)
-
-
-def may_count(service: Service, reader: Reader) -> bool:
-    """Whether the reader may have places of the server listed, as far as its settings reach."""
-    return service.needs_no_users() or reader.role is Role.ADMIN
 
 
 def _place(out: str) -> str:

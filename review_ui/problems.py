@@ -27,7 +27,6 @@ class ProblemType(Enum):
     SIGN_IN = ("sign-in", 401, "A session or token is needed")
     NOT_PERMITTED = ("not-permitted", 403, "This is for admins")
     CROSS_SITE = ("cross-site", 403, "Another site may not ask for this")
-    NOT_YOURS = ("not-yours", 403, "This takes another role")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     UNKNOWN = ("unknown", 404, "The ledger does not hold this")
     IMAGE_GONE = ("image-gone", 404, "The image is gone")

@@ -97,3 +97,4 @@ async def _parts(request: Request) -> Service:
 
 Parts = Annotated[Service, Depends(_parts)]
 Who = Annotated[Reader, Depends(current_reader)]
+Admin = Annotated[Reader, Depends(current_admin)]

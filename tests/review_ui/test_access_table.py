@@ -28,7 +28,7 @@ class Who(Enum):
     READER = "whoever signed in; a program is answered with 401"
     PAGE = "whoever signed in; a browser is sent to the login"
     ADMIN = "admins"
-    SECRET = "who can read the ledger's folder"  # noqa: S105 - no password
+    SECRET = "who can read the ledger's folder"
 
 
 TABLE = {
@@ -48,10 +48,10 @@ TABLE = {
     ("GET", "/v1/review/runs/{run_id}/progress"): Who.READER, ("POST", "/v1/review/runs/{run_id}/lease"): Who.READER,
     ("POST", "/v1/review/runs/{run_id}/release"): Who.READER, ("GET", "/v1/runs"): Who.READER,
     ("GET", "/v1/runs/{run_id}"): Who.READER, ("GET", "/v1/runs/{run_id}/events"): Who.READER,
-    ("POST", "/v1/inputs/count"): Who.ADMIN, ("POST", "/v1/runs"): Who.ADMIN, ("POST", "/v1/runs/{run_id}/cancel"): Who.ADMIN,
-    ("POST", "/v1/runs/{run_id}/resume"): Who.ADMIN, ("POST", "/v1/errands"): Who.SECRET,
+    ("POST", "/v1/inputs/count"): Who.ADMIN, ("POST", "/v1/runs"): Who.ADMIN, ("POST", "/v1/errands"): Who.SECRET,
+    ("POST", "/v1/runs/{run_id}/cancel"): Who.ADMIN, ("POST", "/v1/runs/{run_id}/resume"): Who.ADMIN,
 }
-BODIES: Mapping[str, Any] = {  # as a route takes them: who may not ask is told so whatever is sent, who may is let in by these
+BODIES: Mapping[str, Any] = {  # as a route takes them
     "/v1/runs": {"input": "/nowhere", "model": "none"}, "/v1/inputs/count": {"input": "/nowhere"},
     "/v1/candidates/{candidate_id}/decisions": {"verdict": "accepted"}}
 _LET_IN = {200, 202, 204, 404, 409, 412, 422, 428}

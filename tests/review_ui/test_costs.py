@@ -198,7 +198,7 @@ def test_where_users_were_made_only_an_admin_has_places_listed_that_the_server_m
         tokens[name] = users.new_token(costly.ledger, name, label="test", hours=None)
     ada, bob = ({"Authorization": f"Bearer {tokens[name]}"} for name in ("ada", "bob"))
     assert counted(costly.client, tmp_path / "street", 401)["type"].endswith("sign-in")
-    assert counted(costly.client, tmp_path / "street", 403, **bob)["type"].endswith("not-yours")
+    assert counted(costly.client, tmp_path / "street", 403, **bob)["type"].endswith("not-permitted")
     assert counted(costly.client, tmp_path / "street", **ada)["images"] == 1
     for place in (tmp_path / "private", tmp_path / "street" / "list.csv", "s3://any/street/", tmp_path / "street" / ".."):
         assert "that this server may use" in counted(costly.client, place, 422, **ada)["detail"]
