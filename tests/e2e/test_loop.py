@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,16 @@ def test_labels_and_a_review_make_a_better_version_that_is_put_in_force_and_back
         assert segsvc("run", "images", "--model", "discs", "--out", "OUT", "--workers", "1", "--threads", "1").code == 0
         run_id = said(segsvc("review", "import", "OUT", "--gold-share", "0", "--json"))["run_id"]
         reviewed = decide(client, run_id)
-        done = said(segsvc("improve", "discs", "--data", "label:images", "--from-review", "OUT", *PROMISE, "--margin", "0.9",
-                           "--epochs", "2", "--threads", "1", "--json"))
+        improve = ("improve", "discs", "--data", "label:images", "--from-review", "OUT", *PROMISE, "--margin", "0.9",
+                   "--epochs", "2", "--threads", "1", "--json")
+        interrupted = segsvc.start(*improve)
+        assert interrupted.stderr is not None
+        next(line for line in interrupted.stderr if line.startswith("images: "))  # it is about to learn
+        interrupted.send_signal(signal.SIGINT)
+        _, told = interrupted.communicate(timeout=100)
+        assert (interrupted.returncode, "The model in force is untouched" in told, "Traceback" in told) == (130, True, False)
+        assert said(segsvc("models", "show", "discs", "--json"))["digest"] == calibrated["digest"]
+        done = said(segsvc(*improve))
     it, folder = done["improvement"], tmp_path / "models" / "discs"
     whole, outside = labelled["images"], reviewed - labelled["images"]
     assert (len(whole), len(outside) >= 4) == (DRAWN, True)
