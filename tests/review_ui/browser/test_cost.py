@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from segsvc.ledger.records import ReviewPolicy
 from segsvc.settings import settings
 from tests.calibrated import RECALLS, calibrated_run, point, proof, write_calibrated_model
-from tests.ledger.runs import Drawn
+from tests.ledger.runs import Drawn, put_bands, write_run
 from tests.listings import make
 from tests.review_ui.browser.conftest import SCRIPT, Server, person, served_at
 from tests.review_ui.browser.test_pages import LOOKS, faults
 
+LONG = "a class whose name is long, such as people give who know what they look for"
 DRAWN = [Drawn("cell", place / 100, place % 7) for place in range(100)]
 
 
@@ -80,6 +82,20 @@ def test_the_images_of_a_folder_are_counted_for_a_model(browser: Browser, costly
         expect(page.locator("#counted-says")).to_contain_text(SCRIPT)
         expect(page.locator("#counted-says")).to_contain_text("expected a file, folder, glob or manifest")
         expect(page.locator("#images")).to_have_value("40")
+
+
+def test_bounds_stand_beside_classes_of_long_names(browser: Browser, tmp_path: Path, in_process: object) -> None:
+    write_run(tmp_path / "out", [Drawn(name, place / 50, place % 7) for place in range(50) for name in ("cell", LONG)])
+    put_bands(tmp_path / "out", 0.3, None)
+    policy = ReviewPolicy(audit_share=0.5, gold_share=0.0, seed=1)
+    with served_at(str(tmp_path / "ledger"), tmp_path / "out", tmp_path, policy=policy) as server, person(
+            browser, server.page_url) as reviewer:
+        page = reviewer.page
+        page.goto(reviewer.url)
+        expect(page.locator("#missed dt").filter(has_text=LONG)).to_be_visible()
+        assert page.evaluate("() => [...document.querySelectorAll('aside, aside dl')].filter((each) => "
+                             "each.scrollWidth > each.clientWidth).length") == 0
+        assert page.evaluate("() => document.documentElement.scrollHeight - innerHeight") == 0
 
 
 @pytest.mark.parametrize(("scheme", "width"), LOOKS)
