@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from jobs.webhooks import Allowed
 from segsvc.asking import Asked, Place, Within, request_of
 from segsvc.card import describe
 from segsvc.errors import ConfigError
@@ -66,6 +67,8 @@ class Desk:
         """The run that is meant. Raises ConfigError where something of it is not to be had, or out of reach."""
         out = _absolute(body.out) if body.out is not None else self._own_out()
         asked = self._asked(body, out)
+        if body.webhook is not None:
+            Allowed.of(settings().serve).check(body.webhook)
         if self.reach is not None:
             self.reach.check(asked.input, "input")
             if body.out is not None:

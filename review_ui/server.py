@@ -15,6 +15,7 @@ import uvicorn
 
 from jobs.embedded import WarmProcess
 from jobs.supervisor import Hand, Supervisor
+from jobs.webhooks import Allowed, Webhooks, secret_of
 from review_ui.app import create_app
 from review_ui.picture_cache import PictureCache
 from review_ui.pictures import Pictures
@@ -49,7 +50,9 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
                 import_run(ledger, out, say=say)
             regions.warm()
             hands: list[Hand] = [WarmProcess() for _ in range(settings().serve.runs_at_once)]
-            with closing(Supervisor(ledger, hands, lease_s=settings().serve.lease_s)) as supervisor:
+            with (closing(Webhooks(ledger, Allowed.of(settings().serve), secret_of(ledger))) as webhooks,
+                  closing(Supervisor(ledger, hands, lease_s=settings().serve.lease_s)) as supervisor):
+                webhooks.start()
                 supervisor.start()
                 service = _service(ledger, place, is_local=is_local, wake=supervisor.wake)
                 _run(service, listener, host, lambda: ready(url))

@@ -82,6 +82,12 @@ class ServeSettings(BaseModel):
         default=(), description="folders that programs may name as INPUT, OUT or model, with all below them, where users "
                                 "were made; without users, on this machine alone, any")
     buckets: tuple[str, ...] = Field(default=(), description="the same for buckets, by name, or name/prefix/")
+    webhooks: tuple[str, ...] = Field(default=(), description="URLs that are told of every state that a run comes into")
+    webhook_hosts: tuple[str, ...] = Field(
+        default=(), description="hosts that webhooks may go to, by name or name:port; none by default")
+    webhook_networks: tuple[str, ...] = Field(
+        default=(), description="private networks, such as 10.0.0.0/8, that such a host may lie in; by default public "
+                                "addresses alone")
     runs_at_once: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="runs that this server works on at the same time; 0: it takes none, others do")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(

@@ -8,18 +8,21 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from segsvc.documents import CandidateCounts, ImageCounts, RunState
+from segsvc.ledger import deliveries
 from segsvc.ledger.candidates import storable
 from segsvc.ledger.errors import Unknown
 from segsvc.ledger.job_records import OPEN, AttemptState, Job, Move
 from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.tables import JOB_MOVES, JOBS, as_time
 from segsvc.ledger.writer import Writing
+from segsvc.settings import settings
 
 Row = Mapping[Any, Any]
 FREE = {"lease_until": None, "lease_token": None, "lease_holder": None}
 _JOB = Prepared(select(JOBS).where(JOBS.c.run_id == bindparam("run_id")))
 _IMAGES = ("listed", "done", "empty", "failed", "quarantined")
 _CANDIDATES = ("accepted", "review", "rejected")
+_TOLD = frozenset(AttemptState) - {AttemptState.QUEUED, AttemptState.LOST}  # what others are told of; else if it fails by it
 _STATE_OF_RUN = {AttemptState.LOST: RunState.FAILED}  # the others are called alike
 
 
@@ -62,6 +65,9 @@ def move(writing: Writing, row: Row, state: AttemptState, *, attempt: int | None
         values = {"finished_at": writing.now, "eta_s": None, "cancelling": False, **FREE, **values}
     note(writing, row["number"], attempt, state, why)
     run_state = _STATE_OF_RUN.get(state) or RunState(state.value)
+    if state in _TOLD or (state is AttemptState.LOST and "error" in values):
+        urls = (*settings().serve.webhooks, *((row["webhook"],) if row["webhook"] is not None else ()))
+        deliveries.note(writing, row, run_state.value, attempt, urls, str(values.get("error") or ""))
     change(writing, row["number"], state=run_state.value, attempt=attempt, **values)
 
 

@@ -250,3 +250,9 @@ S3_STRAYS = Table(
     "s3_strays", METADATA,
     _text("sha256", key=True), _text("reason"), _text("body"), _number("size_bytes"), _number("times"), _number("first_at"),
     _number("last_at"), sqlite_with_rowid=False)
+
+# Messages of runs to others. `due_at` is null once one was received or given up; `answer`: what came back last.
+DELIVERIES = Table(
+    "deliveries", METADATA,
+    _number("number", key=True), _text("event_id"), _text("url"), _text("body"), _number("made_at"),
+    _number("due_at", optional=True), _number("tries"), _text("answer"), Index("deliveries_due", "due_at"))
