@@ -104,7 +104,8 @@ def _sizes(request: TrainingRequest, dataset: Dataset, learnt: Sequence[Labelled
         marked = image.truth.objects if isinstance(image.truth, ObjectTruth) else ()
         objects = [each for each in marked if not each.ignored]
         if any(each.mask_rle is None for each in objects):
-            raise ConfigError(f"{image.ref.uri}: expected objects with masks to learn from, got one with a box alone")
+            raise ConfigError(f"{image.ref.uri}: expected objects with masks to learn from, got one with a box alone. "
+                              "Draw its outline, or a mask, in its place.")
         boxes.append([(each.box.width_px, each.box.height_px) for each in objects])
     return object_sizes(boxes) if request.task is Task.INSTANCE else None
 
