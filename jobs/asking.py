@@ -21,7 +21,7 @@ from segsvc.models.library import PACKAGED
 from segsvc.plan import listing
 from segsvc.reach import Reach
 from segsvc.results import RunFolder
-from segsvc.settings import settings, user_data
+from segsvc.settings import RuntimeChoice, settings, user_data
 from segsvc.stores import store_of
 from segsvc.summary import run_id
 from segsvc.types import ImageRef
@@ -76,6 +76,7 @@ class Desk:
             if _is_place(body.model):
                 self.reach.check(asked.model, "model")
         request = request_of(asked, self.place, lambda text: None)
+        asked = asked.model_copy(update={"runtime": RuntimeChoice(request.runtime.value)})  # whoever works on it, and when
         if next((entry for entry in listing(request.source) if isinstance(entry.found, ImageRef)), None) is None:
             raise ConfigError(f"input: expected at least one image, found none in {body.input!r}")
         if self.reach is not None and not _is_place(body.model) and not _is_kept(request.model.folder):

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -68,19 +69,25 @@ Said = Told | Succeeded | Failed | Cancelled | Died
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
+class Work:
+    """A run to work on."""
+
     asked: str  # JSON
 
 
 @dataclass(frozen=True, slots=True)
-class _Cancel:
-    pass
+class Cancel:
+    """The run that is worked on is to end."""
 
 
 class WarmProcess:
-    """A process that works on runs, one at a time; started when it is first needed, and again after it died."""
+    """A process that works on runs, one at a time; started when it is first needed, and again after it died.
 
-    def __init__(self) -> None:
+    target: what it does, given its end of a pipe and its parent's id: it hears Work and Cancel, and says how it goes.
+    """
+
+    def __init__(self, target: Callable[[Connection, int], None]) -> None:
+        self._target = target
         self._context = multiprocessing.get_context("spawn")
         self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
@@ -91,7 +98,7 @@ class WarmProcess:
             return
         self.end()
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(there, os.getpid()))
+        process = self._context.Process(target=self._target, args=(there, os.getpid()))
         start_deaf(process)
         there.close()
         self._process, self._connection = process, here
@@ -99,11 +106,11 @@ class WarmProcess:
     def begin(self, asked: Asked) -> None:
         """Begins or resumes the run; `listen` says how it goes."""
         self.warm()
-        self._tell(_Work(asked.model_dump_json()))
+        self._tell(Work(asked.model_dump_json()))
 
     def cancel(self) -> None:
         """Ends the run as soon as its process hears of it; what is published is kept."""
-        self._tell(_Cancel())
+        self._tell(Cancel())
 
     def _tell(self, what: object) -> None:
         try:
@@ -145,7 +152,8 @@ def _how(exit_code: int) -> str:
 # -- in the process ---------------------------------------------------------------------------------------------------------
 
 
-def _serve(connection: Connection, parent: int) -> None:
+def work_here(connection: Connection, parent: int) -> None:
+    """Works on runs by worker processes of this machine, until the server is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides what Ctrl-C means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(parent)
@@ -158,8 +166,8 @@ def _serve(connection: Connection, parent: int) -> None:
             said = connection.recv()
         except (EOFError, OSError):
             return
-        if isinstance(said, _Work):  # a cancellation of a run that has just ended is of no use any more
-            _tell(connection, _work(Asked.model_validate_json(said.asked), connection, crew))
+        if isinstance(said, Work):  # a cancellation of a run that has just ended is of no use any more
+            tell(connection, _work(Asked.model_validate_json(said.asked), connection, crew))
 
 
 def _work(asked: Asked, connection: Connection, crew: Crew) -> Said:
@@ -189,14 +197,14 @@ class _Teller:
     def __call__(self, progress: Progress) -> None:
         try:
             while self._connection.poll():
-                if isinstance(self._connection.recv(), _Cancel):
+                if isinstance(self._connection.recv(), Cancel):
                     raise KeyboardInterrupt
         except (EOFError, OSError):
             os._exit(1)  # the server is gone
         now = time.monotonic()
         if not progress.waits and now - self._told_at >= _TELL_EVERY_S:
             self._told_at = now
-            _tell(self._connection, Told(counted(progress), progress.eta_s))
+            tell(self._connection, Told(counted(progress), progress.eta_s))
 
 
 def counted(progress: Progress) -> ImageCounts:
@@ -207,7 +215,8 @@ def counted(progress: Progress) -> ImageCounts:
                        failed=ended[ImageStatus.FAILED], quarantined=ended[ImageStatus.QUARANTINED])
 
 
-def _tell(connection: Connection, said: Said) -> None:
+def tell(connection: Connection, said: Said) -> None:
+    """Tells the server; without one this process has nothing left to do."""
     try:
         connection.send(said)
     except OSError:

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from jobs import api as jobs_api
 from jobs.asking import Desk
+from jobs.hands import place
 from review_ui import (
     candidate_routes,
     cost_pages,
@@ -33,7 +34,6 @@ from review_ui.metrics import Meter
 from review_ui.problems import ProblemType, problem_of
 from review_ui.service import Service, Who, current_admin, current_reader
 from review_ui.static_files import OwnFiles
-from segsvc.asking import Place
 from segsvc.errors import SegsvcError
 
 _FOR_PROGRAMS = ("/v1/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/static/")
@@ -43,7 +43,7 @@ def create_app(service: Service, *, hosts: Iterable[str] = ()) -> ASGIApp:
     """The application. hosts: names that the server is called by, beside localhost and addresses in numbers."""
     app = described()
     app.state.service = service
-    app.state.jobs = jobs_api.Jobs(service.ledger, lambda: Desk(service.ledger, service.reach(), Place()), service.wake,
+    app.state.jobs = jobs_api.Jobs(service.ledger, lambda: Desk(service.ledger, service.reach(), place()), service.wake,
                                    service.ending)
     app.state.access = jobs_api.Access(current_reader, current_admin)
     return Guard(Meter(app, service.metrics), hosts=hosts)

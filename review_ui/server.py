@@ -13,8 +13,8 @@ from types import FrameType
 
 import uvicorn
 
-from jobs.embedded import WarmProcess
-from jobs.supervisor import Hand, Supervisor
+from jobs.hands import hands
+from jobs.supervisor import Supervisor
 from jobs.webhooks import Allowed, Webhooks, secret_of
 from review_ui.app import create_app
 from review_ui.picture_cache import PictureCache
@@ -49,9 +49,9 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
             for out in imports:
                 import_run(ledger, out, say=say)
             regions.warm()
-            hands: list[Hand] = [WarmProcess() for _ in range(settings().serve.runs_at_once)]
-            with (closing(Webhooks(ledger, Allowed.of(settings().serve), secret_of(ledger))) as webhooks,
-                  closing(Supervisor(ledger, hands, lease_s=settings().serve.lease_s)) as supervisor):
+            webhooks = Webhooks(ledger, Allowed.of(settings().serve), secret_of(ledger))
+            supervisor = Supervisor(ledger, hands(say, is_postgres=ledger.is_postgres), lease_s=settings().serve.lease_s)
+            with closing(webhooks), closing(supervisor):
                 webhooks.start()
                 supervisor.start()
                 service = _service(ledger, place, is_local=is_local, wake=supervisor.wake)
