@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -164,6 +164,8 @@ class Settings(BaseSettings):
     ray: RaySettings = Field(default=RaySettings(), description="what workers take of a Ray cluster")
     serve: ServeSettings = Field(default=ServeSettings(), description="how `segsvc serve` meets browsers")
 
+    server: str = Field(default="http://127.0.0.1:8765", description="the server that `segsvc submit` and its kin ask")
+    token: SecretStr | None = Field(default=None, description="what they are let in by, as `segsvc users token` prints it")
     ledger: str = Field(default="./segsvc-data", description="folder or postgresql:// URL of the ledger")
     record: RecordSettings = Field(default=RecordSettings(), description="how the ledger keeps the record of decisions")
     review: ReviewSettings = Field(default=ReviewSettings(), description="how runs are reviewed")

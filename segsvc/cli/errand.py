@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import urllib.error
 import urllib.request
 from typing import TypeVar
 
 from segsvc.card import Document
 from segsvc.cli.progress import say
+from segsvc.cli.server import detail_of
 from segsvc.errors import ConfigError, RunError
 from segsvc.ledger.errands import AnyErrand
 from segsvc.ledger.folder_lock import Served
@@ -39,16 +39,8 @@ def _done_by(served: Served, errand: AnyErrand) -> str:
             return done
     except urllib.error.HTTPError as error:
         with error:
-            detail = _detail(error.read())
+            detail = detail_of(error.read())
         raise (ConfigError if error.code == _REFUSED else RunError)(
             detail or f"ledger: expected the server at {served.url} to do it, got {error.code} {error.reason}") from error
     except OSError as error:  # in another container, or just ending
         raise ConfigError(f"{served} It could not be asked: {error}.") from error
-
-
-def _detail(body: bytes) -> str:
-    """What a problem's document says went wrong; empty where it is none."""
-    try:
-        return str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        return ""
