@@ -18,9 +18,10 @@ def health() -> dict[str, str]:
 
 @router.get("/readyz")
 def readiness(service: Parts) -> dict[str, str]:
-    """The ledger answers too."""
+    """The ledger answers too. queue: whether the queue that the server follows answers, `ok` or `away`, if one is set."""
     service.needs_no_users()
-    return {"status": "ready"}
+    queue = service.triggers.queue_state if service.triggers is not None else None
+    return {"status": "ready"} | ({"queue": queue} if queue is not None else {})
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

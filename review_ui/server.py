@@ -8,12 +8,16 @@ import socket
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from jobs.consuming import Triggers, check_together
 from jobs.hands import hands
+from jobs.rules import RulesFile
+from jobs.s3_events import Queue
 from jobs.supervisor import Supervisor
 from jobs.webhooks import Allowed, Webhooks, secret_of
 from review_ui.app import create_app
@@ -52,10 +56,12 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
             webhooks = Webhooks(ledger, Allowed.of(settings().serve), secret_of(ledger))
             supervisor = Supervisor(ledger, hands(say, is_postgres=ledger.is_postgres), lease_s=settings().serve.lease_s)
             with closing(webhooks), closing(supervisor):
-                webhooks.start()
-                supervisor.start()
                 service = _service(ledger, place, is_local=is_local, wake=supervisor.wake)
-                _run(service, listener, host, lambda: ready(url))
+                with closing(_triggers(service)) as triggers:
+                    webhooks.start()
+                    supervisor.start()
+                    triggers.start()
+                    _run(replace(service, triggers=triggers), listener, host, lambda: ready(url))
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -87,6 +93,15 @@ def _service(ledger: Ledger, place: str, *, is_local: bool, wake: Callable[[], N
     cache = PictureCache(folder / "pictures", limit_bytes=chosen.serve.pictures_limit_bytes)
     return Service(ledger, Pictures(cache, ReadLimits(decode_bytes=chosen.decode_limit_bytes)), is_local=is_local, wake=wake,
                    secure_cookies=chosen.serve.secure_cookies)
+
+
+def _triggers(service: Service) -> Triggers:
+    """What is done about objects of buckets. Raises ConfigError where the rules or the queue that are set are wrong."""
+    chosen = settings().serve
+    check_together(chosen.queue, chosen.rules)
+    return Triggers(service.ledger, wake=service.wake,
+                    rules=RulesFile(chosen.rules, service.reach) if chosen.rules is not None else None,
+                    queue=Queue(chosen.queue) if chosen.queue is not None else None)
 
 
 def _run(service: Service, listener: socket.socket, host: str, ready: Callable[[], None]) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
+from jobs.consuming import Triggers
 from review_ui.guard import SESSION_COOKIE
 from review_ui.metrics import Metrics
 from review_ui.pictures import Pictures
@@ -43,6 +44,8 @@ class Service:
     cropping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     signing_in: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     running_errands: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    triggers: Triggers | None = None  # None: what is posted about objects of buckets is not taken
+    taking_events: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
     def reader(self, token: str | None) -> Reader | None:
         """Who has this session or token; without users, and from this machine alone, whoever asks. None: nobody."""

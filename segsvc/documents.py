@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from segsvc.card import ModelCard, RunSpec
+from segsvc.event_documents import ReconcileDocument, TriggerDocument
 from segsvc.improvement_documents import ImproveDocument, VerdictLabelsDocument, VersionsDocument
 from segsvc.job_documents import CandidateCounts as CandidateCounts  # noqa: PLC0414 - they are parts of this module too
 from segsvc.job_documents import ImageCounts as ImageCounts  # noqa: PLC0414 - they are parts of this module too
@@ -341,7 +342,8 @@ DOCUMENTS: dict[str, type[BaseModel]] = {
     "sample": SampleDocument, "audit": AuditDocument, "users": UsersDocument,
     "user": UserDocument, "token": TokenDocument, "ledger_file": LedgerFileDocument,
     "spec": RunSpec, "bands": BandsDocument, "card": ModelCard, "operating_point": OperatingPoint,
-    "verdict_labels": VerdictLabelsDocument, "improve": ImproveDocument, "model_versions": VersionsDocument,
+    "verdict_labels": VerdictLabelsDocument, "improve": ImproveDocument,
+    "trigger": TriggerDocument, "reconcile": ReconcileDocument, "model_versions": VersionsDocument,
     "job": JobDocument, "jobs": JobsDocument,
 }
 WRITTEN_BY_HAND = frozenset({"card", "operating_point"})

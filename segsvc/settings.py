@@ -88,6 +88,9 @@ class ServeSettings(BaseModel):
     webhook_networks: tuple[str, ...] = Field(
         default=(), description="private networks, such as 10.0.0.0/8, that such a host may lie in; by default public "
                                 "addresses alone")
+    queue: str | None = Field(default=None, description="URL of an SQS queue whose events of buckets become runs")
+    rules: Path | None = Field(
+        default=None, description="YAML file that says which objects become which runs (docs/triggers.md)")
     runs_at_once: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="runs that this server works on at the same time; 0: it takes none, others do")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(

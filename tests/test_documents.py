@@ -55,7 +55,7 @@ def test_there_are_schemas_of_these_documents_and_no_others() -> None:
         "run", "dry_run", "band", "models", "model", "export", "report", "metrics", "doctor", "spec", "bands", "card",
         "operating_point", "dataset", "dataset_check", "model_import", "model_export", "catalogue",
         "calibration", "review_import", "gold", "audit", "users", "user", "token", "ledger_file",
-        "sample", "verdict_labels", "improve", "model_versions", "job", "jobs"}
+        "sample", "verdict_labels", "improve", "model_versions", "job", "jobs", "trigger", "reconcile"}
 
 
 def test_writing_the_schemas_gives_the_published_bytes_and_removes_stale_ones(tmp_path: Path) -> None:

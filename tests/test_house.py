@@ -20,7 +20,7 @@ MOST_LINES = 400
 FLOORS = (
     ("types", "errors"),
     ("card", "operating_point", "settings", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
-     "improvement_documents", "job_documents", "imaging", "quality", "readahead"),
+     "improvement_documents", "event_documents", "job_documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded", "index_masks", "truth"),
     ("worker", "plan", "reach", "manifests", "inventory", "results", "views", "claims",
@@ -52,6 +52,7 @@ HOMES = {
     "llvmlite": ("segsvc.imaging.",),
     "boto3": ("segsvc.stores.s3", "segsvc.stores.s3.endpoint", "jobs.s3_events"),
     "botocore": ("segsvc.stores.s3", "segsvc.stores.s3.endpoint", "jobs.s3_events"),
+    "yaml": ("jobs.rules",),
     "ray": ("jobs.",),
     "fastapi": ("jobs.api", "review_ui."),
     "starlette": ("jobs.api", "review_ui."),

@@ -51,6 +51,8 @@ COMMANDS = {
     "status": ("segsvc.cli.status", "Show how far a run of a server is."),
     "cancel": ("segsvc.cli.cancel", "End a run of a server; what is published is kept."),
     "resume": ("segsvc.cli.resume", "Go on with a run of a server that failed or was cancelled."),
+    "trigger": ("segsvc.cli.trigger", "Start runs on the events of buckets that come to a queue."),
+    "reconcile": ("segsvc.cli.reconcile", "Find by listing what no event told."),
     "report": ("segsvc.cli.report", "Write a run's report.html."),
     "review": ("segsvc.cli.review", "Take runs into the ledger, for people to review."),
     "users": ("segsvc.cli.users", "Who may review: people with passwords, and tokens for programs."),

@@ -17,6 +17,7 @@ from segsvc.documents import printable_path
 from segsvc.errors import ConfigError
 from segsvc.labels.sampling import SampleRequest, sample
 from segsvc.ledger import gold, intake, runs, users
+from segsvc.ledger.event_errands import EndListing, HearObjects
 from segsvc.ledger.label_records import LabelTask, WhereDiffer
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Role, User, Verdict
@@ -151,8 +152,8 @@ class DrawSample(Document):
             skipped=done.skipped)
 
 
-AnyErrand = Annotated[AddUser | DisableUser | SetPassword | NewToken | ImportRun | PutGold | DrawSample,
-                      Field(discriminator="does")]
+AnyErrand = Annotated[AddUser | DisableUser | SetPassword | NewToken | ImportRun | PutGold | DrawSample | HearObjects
+                      | EndListing, Field(discriminator="does")]
 
 
 def user_document(user: User) -> UserDocument:

@@ -218,8 +218,8 @@ JOB_KEYS = Table(
     _number("user_id", key=True), _text("key", key=True), _text("body_sha256"), _number("asked_at"),
     _number("job_no", optional=True), sqlite_with_rowid=False)
 
-# Objects of buckets, the latest that was heard of each; of those alone that a rule takes. `at_ns`: when it was put or deleted,
-# by its store's clock; `by_listing`: no event told of it. `listed_at`: the listing that saw it last.
+# Objects of buckets, the latest that was heard of each; of those alone that a rule takes. `at_ns`: when it was put or
+# deleted, by its store's clock; `by_listing`: no event told of it. `listed_at`: the listing that saw it last.
 S3_OBJECTS = Table(
     "s3_objects", METADATA,
     _text("uri", key=True), _text("etag"), _text("version_id"), _number("size_bytes"), _text("sequencer"), _number("at_ns"),

@@ -53,7 +53,8 @@ def test_counts_that_were_not_kept_are_made_of_what_is_there(place: str, record:
         label_some(ledger)
         bounds, found = missed(ledger, run_id), label_sets.find(ledger, "streets")
         with ledger.engine.execution_options(writes=True).connect() as conn, conn.begin():
-            for table in ("jobs", "job_moves", "job_keys", "deliveries", "s3_objects", "s3_rules", "s3_work", "s3_batches", "s3_strays"):
+            for table in ("jobs", "job_moves", "job_keys", "deliveries",
+                          "s3_objects", "s3_rules", "s3_work", "s3_batches", "s3_strays"):
                 conn.execute(text(f"DROP TABLE {table}"))
             for table, columns in KEPT.items():
                 for column in columns:

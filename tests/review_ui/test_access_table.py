@@ -49,6 +49,7 @@ TABLE = {
     ("POST", "/v1/review/runs/{run_id}/release"): Who.READER, ("GET", "/v1/runs"): Who.READER,
     ("GET", "/v1/runs/{run_id}"): Who.READER, ("GET", "/v1/runs/{run_id}/events"): Who.READER,
     ("POST", "/v1/inputs/count"): Who.ADMIN, ("POST", "/v1/runs"): Who.ADMIN, ("POST", "/v1/errands"): Who.SECRET,
+    ("POST", "/v1/s3-events"): Who.ADMIN,
     ("POST", "/v1/runs/{run_id}/cancel"): Who.ADMIN, ("POST", "/v1/runs/{run_id}/resume"): Who.ADMIN,
 }
 BODIES: Mapping[str, Any] = {  # as a route takes them

@@ -33,8 +33,8 @@ def upgrade() -> None:
         _number("at_ns"), _flag("gone"), _flag("by_listing"), _number("listed_at"), _number("changed_at"),
         sqlite_with_rowid=False)
     op.create_table(
-        "s3_rules", _number("number", key=True), _text("digest"), _text("rule"), Column("seconds", Float(53), nullable=False),
-        _number("images"), UniqueConstraint("digest", name="s3_rules_digest"))
+        "s3_rules", _number("number", key=True), _text("digest"), _text("rule"),
+        Column("seconds", Float(53), nullable=False), _number("images"), UniqueConstraint("digest", name="s3_rules_digest"))
     op.create_table(
         "s3_work", _text("uri", key=True), _text("etag", key=True), _text("model_digest", key=True), _number("size_bytes"),
         _number("rule_no"), _number("queued_at"), _number("batch_no"), sqlite_with_rowid=False)
