@@ -17,7 +17,7 @@ from segsvc.card import describe
 from segsvc.errors import ConfigError
 from segsvc.ledger.job_records import NewJob
 from segsvc.ledger.opening import Ledger
-from segsvc.models.library import PACKAGED
+from segsvc.models.library import PACKAGED, Model, find_model
 from segsvc.plan import listing
 from segsvc.reach import Reach
 from segsvc.results import RunFolder
@@ -105,6 +105,19 @@ class Desk:
         """A new folder for a run that names none: beside the ledger, or among this user's data."""
         folder = (self.ledger.folder or user_data("")) / "runs"
         return str(Path(folder) / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}")
+
+
+def model_of(name: str, reach: Reach | None) -> Model:
+    """The model of a name, folder or URI. Raises ConfigError where there is none, or none within reach."""
+    if not 1 <= len(name) <= _LONGEST or not name.isprintable():
+        raise ConfigError(f"model: expected a name of 1 to {_LONGEST} printable characters, got {name[:60]!r}")
+    place = _absolute(name) if _is_place(name) else name
+    if reach is not None and _is_place(name):
+        reach.check(place, "model")
+    model = find_model(place)
+    if reach is not None and not _is_place(name) and not _is_kept(model.folder):
+        reach.check(str(model.folder), "model")
+    return model
 
 
 def _is_place(model: str) -> bool:

@@ -27,6 +27,7 @@ from review_ui import (
     missed_routes,
     model_routes,
     pages,
+    predict_routes,
     review_routes,
 )
 from review_ui.answers import problems, problems_by_status
@@ -55,7 +56,7 @@ def described() -> FastAPI:
     app = FastAPI(title="segsvc", version=version("segsvc"), openapi_url=None, docs_url=None, redoc_url=None,
                   description="Candidates that a model found, and what people decide of them.")
     for module in (review_routes, candidate_routes, image_routes, label_routes, cost_routes, missed_routes, model_routes,
-                   health_routes, errand_routes, event_routes, pages, label_pages, cost_pages):
+                   health_routes, predict_routes, errand_routes, event_routes, pages, label_pages, cost_pages):
         app.include_router(module.router, responses=problems(ProblemType.INVALID) if module is not health_routes else {})
     app.include_router(jobs_api.routes(problems_by_status), responses=problems(ProblemType.INVALID))
 

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from review_ui.problems import Problem, ProblemType
 
 MOST_BODY_BYTES = 5_000_000
+MOST_IMAGE_BYTES = 64 * 1024**2
+_MOST_BYTES_AT = {"/v1/predict": MOST_IMAGE_BYTES}
 SESSION_COOKIE = "segsvc_session"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = frozenset({"same-origin", "none"})  # none: typed by the person, or a bookmark
@@ -56,10 +58,10 @@ class Guard:
 
         if scope["method"] == "HEAD":
             scope = {**scope, "method": "GET"}  # the server below leaves the body out, as it was asked for HEAD
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
         await (self._app if refusal is None else refusal.response())(scope, receive, bearing)
 
-    def _refusal(self, method: str, headers: Headers) -> Problem | None:
+    def _refusal(self, method: str, path: str, headers: Headers) -> Problem | None:
         host = headers.get("host", "")
         if not self._is_ours(host):
             return Problem(ProblemType.UNKNOWN_HOST, f"expected localhost, an address in numbers or a name set as "
@@ -72,7 +74,7 @@ class Guard:
         if not _is_own_origin(headers, host):
             return Problem(ProblemType.CROSS_SITE, f"expected a request of our own pages, got one with the origin "
                                                    f"{headers.get('origin', 'unknown')[:100]!r}")
-        return _body_refusal(headers)
+        return _body_refusal(headers, most_bytes=_MOST_BYTES_AT.get(path, MOST_BODY_BYTES))
 
     def _is_ours(self, host: str) -> bool:
         try:
@@ -103,10 +105,10 @@ def _is_own_origin(headers: Headers, host: str) -> bool:
     return site is not None or f"{SESSION_COOKIE}=" not in headers.get("cookie", "")
 
 
-def _body_refusal(headers: Headers) -> Problem | None:
+def _body_refusal(headers: Headers, *, most_bytes: int) -> Problem | None:
     length = headers.get("content-length", "0")
     if "transfer-encoding" in headers:
         return Problem(ProblemType.NO_LENGTH, "expected a Content-Length, got a body in chunks")
-    if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-        return Problem(ProblemType.TOO_LARGE, f"expected a body of at most {MOST_BODY_BYTES} bytes, got {length[:20]}")
+    if not length.isdecimal() or int(length) > most_bytes:
+        return Problem(ProblemType.TOO_LARGE, f"expected a body of at most {most_bytes} bytes, got {length[:20]}")
     return None

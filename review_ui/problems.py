@@ -37,11 +37,13 @@ class ProblemType(Enum):
     STALE = ("stale", 412, "It was decided meanwhile")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     INVALID = ("invalid", 422, "What was sent cannot be used as it is")
+    IMAGE_REFUSED = ("image-refused", 422, "The image cannot be worked on")
     NO_IF_MATCH = ("no-if-match", 428, "The tag of what was seen is to be sent along")
     TOO_MANY_ATTEMPTS = ("too-many-attempts", 429, "Too many failed attempts")
     INTERNAL = ("internal", 500, "A fault of the server")
     STORE = ("store-unreachable", 503, "What the server works with cannot be reached")
     BUSY = ("busy", 503, "As much of this is being done as can be at once")
+    ENDED = ("ended", 503, "What worked on this was ended; it can be asked for again")
     FULL = ("full", 507, "There is no room to store this")
 
     @property

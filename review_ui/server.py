@@ -109,7 +109,8 @@ def _run(service: Service, listener: socket.socket, host: str, ready: Callable[[
     app = create_app(service, hosts=[*settings().serve.hosts, host])
     config = uvicorn.Config(app, log_config=None, access_log=False, proxy_headers=False, server_header=False,
                             timeout_graceful_shutdown=_PATIENCE_S)
-    with suppress(KeyboardInterrupt):  # raised again by uvicorn, after it has ended as it was told to
+    with (closing(service.predictors),
+          suppress(KeyboardInterrupt)):  # raised again by uvicorn, after it has ended as it was told to
         _Server(config, ready, service.ending).run(sockets=[listener])
 
 

@@ -11,6 +11,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Request
 
 from jobs.consuming import Triggers
+from jobs.predicting import AT_ONCE, Predictors
 from review_ui.guard import SESSION_COOKIE
 from review_ui.metrics import Metrics
 from review_ui.pictures import Pictures
@@ -44,6 +45,8 @@ class Service:
     cropping: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
     signing_in: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
     running_errands: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))
+    predictors: Predictors = field(default_factory=Predictors)  # to be closed by whoever made the service
+    predicting: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(AT_ONCE))
     triggers: Triggers | None = None  # None: what is posted about objects of buckets is not taken
     taking_events: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))
 
