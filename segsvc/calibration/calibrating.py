@@ -130,7 +130,8 @@ def _refuse_learnt(model: Model, images: Sequence[LabelledImage]) -> None:
         told = ", ".join(seen[:_MOST_TOLD]) + (f" and {len(seen) - _MOST_TOLD} more" if len(seen) > _MOST_TOLD else "")
         raise ConfigError(f"model {model.name}: expected images that it was not trained on, got {len(seen)} of "
                           f"{len(images)} that it was: {told}. On those it does "
-                          "better than on fresh ones. Take others, or a split that training left out.")
+                          "better than on fresh ones. Take others, of a label set those drawn later (label:SET@A-B), or a "
+                          "split that training left out.")
 
 
 def calibrate(asked: CalibrationRequest, runtime: Runtime, *, threads: int, pace: Pace = ASSUMED,
