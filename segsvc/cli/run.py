@@ -148,7 +148,7 @@ def _show_estimate(document: DryRunDocument, *, as_json: bool) -> int:
     click.echo(f"images      {document.images}{_skipped(document.skipped)}")
     click.echo(f"bytes       {document.size_bytes:,}")
     took = duration(document.seconds_estimated) if document.seconds_estimated is not None else "unknown"
-    click.echo(f"time        about {took} ({document.estimated_from})")
+    click.echo(f"time        {took if took.startswith('less') else f'about {took}'} ({document.estimated_from})")
     if document.review is not None:
         click.echo(f"people      {document.review.says}")
     return Exit.DONE
