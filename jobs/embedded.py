@@ -10,13 +10,13 @@ import logging
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from segsvc import logs
 from segsvc.asking import Asked, Place, request_of
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.documents import ImageCounts, RunDocument
@@ -73,6 +73,7 @@ class Work:
     """A run to work on."""
 
     asked: str  # JSON
+    log_ids: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,7 @@ class WarmProcess:
     def begin(self, asked: Asked) -> None:
         """Begins or resumes the run; `listen` says how it goes."""
         self.warm()
-        self._tell(Work(asked.model_dump_json()))
+        self._tell(Work(asked.model_dump_json(), logs.ids()))
 
     def cancel(self) -> None:
         """Ends the run as soon as its process hears of it; what is published is kept."""
@@ -157,7 +158,7 @@ def work_here(connection: Connection, parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides what Ctrl-C means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     die_with(parent)
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    logs.begin()
     import segsvc.run_report  # noqa: F401 - what a run's end needs is loaded before there is one
 
     crew = Crew()
@@ -167,6 +168,7 @@ def work_here(connection: Connection, parent: int) -> None:
         except (EOFError, OSError):
             return
         if isinstance(said, Work):  # a cancellation of a run that has just ended is of no use any more
+            logs.of_process(said.log_ids)
             tell(connection, _work(Asked.model_validate_json(said.asked), connection, crew))
 
 
@@ -175,16 +177,20 @@ def _work(asked: Asked, connection: Connection, crew: Crew) -> Said:
         return Processes(desk, spec, workers=workers, crew=crew)
 
     try:
-        request = request_of(asked, Place(), log.info)
+        request = request_of(asked, Place(), _unsaid)
         document = Run(request, settings(), executor).execute(_Teller(connection))
     except KeyboardInterrupt:
         return Cancelled()
     except (SegsvcError, OSError) as error:
         return Failed(str(error))
     except Exception as error:  # the next run can be worked on all the same; the log keeps the trace
-        log.exception("run failed", extra={"out": asked.out})
+        log.exception("run failed by a fault of ours")
         return Failed(f"unexpected {type(error).__name__}: {error}")
     return Succeeded(document.model_dump_json())
+
+
+def _unsaid(_: str) -> None:
+    """Notes to whoever sits at a terminal: nobody does."""
 
 
 class _Teller:

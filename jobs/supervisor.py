@@ -13,11 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from jobs.embedded import Cancelled, Died, Failed, Said, Succeeded, Told, document_of
+from segsvc import logs
 from segsvc.asking import Asked
 from segsvc.documents import RunDocument
 from segsvc.errors import SegsvcError
@@ -54,6 +56,19 @@ class _Held:
     cancelling: bool = False
     done: RunDocument | None = None  # as it is being taken into the ledger
     intake: Future[None] | None = None
+
+
+def _ids(lease: Lease) -> AbstractContextManager[None]:
+    return logs.bound(run_id=lease.job.run_id, attempt=lease.job.attempt)
+
+
+def _amounts(document: RunDocument) -> dict[str, int]:
+    images, candidates = document.images, document.candidates
+    return {"images": images.listed, "failed": images.failed + images.quarantined, "candidates": candidates.review}
+
+
+def _unsaid(_: str) -> None:
+    """Notes to whoever sits at a terminal: nobody does."""
 
 
 class Supervisor:
@@ -96,7 +111,8 @@ class Supervisor:
                 looked_at = now
                 self._safely(self._look)
             for held in list(self._held):
-                self._safely(partial(self._attend, held))
+                with _ids(held.lease):
+                    self._safely(partial(self._attend, held))
             self._wake.wait(_TICK_S if self._held else _LOOKS_EVERY_S)
         self._intakes.shutdown()
         for held in self._held:
@@ -110,17 +126,21 @@ class Supervisor:
         try:
             work()
         except (SegsvcError, OSError) as error:
-            log.warning("%s", error)
+            log.warning("refused, to be tried again: %s", error)
             time.sleep(_TICK_S)
 
     def _look(self) -> None:
         """Takes runs from who is lost, and as many that wait as there are free hands; hears who is to be cancelled."""
         tokens = [held.lease.token for held in self._held]
-        job_work.lose_overdue(self._ledger, but=tokens, all_of_others=not self._ledger.is_postgres)
+        lost = job_work.lose_overdue(self._ledger, but=tokens, all_of_others=not self._ledger.is_postgres)
+        if lost:
+            log.warning("runs whose holder was not heard of any more: %d", lost)
         while self._free and (lease := job_work.take(self._ledger, self._holder, lease_s=self._lease_s)) is not None:
             hand = self._free.pop()
             self._held.append(_Held(lease, hand, time.monotonic()))
-            hand.begin(Asked.model_validate_json(lease.job.asked))
+            with _ids(lease):
+                log.info("run taken")
+                hand.begin(Asked.model_validate_json(lease.job.asked))
         for held in self._held:
             held.beat_at = 0.0  # whether it is to be cancelled is asked with the next sign of life
 
@@ -138,7 +158,7 @@ class Supervisor:
             elif told is not None or time.monotonic() - held.beat_at > self._lease_s / 3:
                 self._beat(held)
         except Lost as error:  # somebody else works on it by now
-            log.warning("%s", error)
+            log.warning("run lost: %s", error)
             held.hand.end()
             self._let_go(held)
 
@@ -156,29 +176,35 @@ class Supervisor:
         match said:
             case Succeeded():  # only once the ledger holds its review band
                 held.done = document = document_of(said)
+                log.info("run done, its review band is taken in", extra=_amounts(document))
                 held.intake = self._intakes.submit(self._take_in, document.out)
                 return
             case Failed(why):
+                log.warning("run failed")
                 job_work.fail(self._ledger, held.lease, why)
             case Cancelled():
+                log.info("run cancelled")
                 job_work.cancelled(self._ledger, held.lease)
             case Died(how):
+                log.warning("run lost, as its process died")
                 job_work.lose(self._ledger, held.lease, how)
         self._let_go(held)
         self._wake.set()
 
     def _take_in(self, out: str) -> None:
-        import_run(self._ledger, out, say=log.info)
+        import_run(self._ledger, out, say=_unsaid)
 
     def _taken_in(self, held: _Held, intake: Future[None]) -> None:
         error = intake.exception()
         try:
             if error is None and held.done is not None:
                 job_work.succeed(self._ledger, held.lease, held.done)
+                log.info("run succeeded")
             else:
+                log.error("candidates could not be taken into the ledger", exc_info=error)
                 job_work.fail(self._ledger, held.lease, f"its candidates could not be taken into the ledger: {error}")
         except Lost as lost:
-            log.warning("%s", lost)
+            log.warning("run lost: %s", lost)
         self._let_go(held)
         self._wake.set()
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +25,7 @@ from review_ui.app import create_app
 from review_ui.picture_cache import PictureCache
 from review_ui.pictures import Pictures
 from review_ui.service import Service
+from segsvc import logs
 from segsvc.errors import ConfigError
 from segsvc.imaging import regions
 from segsvc.ledger import users
@@ -31,6 +33,8 @@ from segsvc.ledger.intake import import_run
 from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.readers import ReadLimits
 from segsvc.settings import settings
+
+log = logging.getLogger("review_ui.server")
 
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8765
 _PATIENCE_S = 10  # for requests that are under way when the server is told to end
@@ -43,6 +47,7 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
     imports: runs that are taken into the ledger before. ready: called with the URL when it takes requests. Raises
     ConfigError where the address cannot be had, or is beyond this machine while no users were made.
     """
+    logs.begin()
     with closing(_bound(host, port)) as listener:
         url = _url(host, listener)
         is_local = ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
@@ -61,7 +66,12 @@ def serve(place: str, *, host: str, port: int, imports: Sequence[str], say: Call
                     webhooks.start()
                     supervisor.start()
                     triggers.start()
-                    _run(replace(service, triggers=triggers), listener, host, lambda: ready(url))
+                    _run(replace(service, triggers=triggers), listener, host, lambda: _begun(listener, partial(ready, url)))
+
+
+def _begun(listener: socket.socket, ready: Callable[[], None]) -> None:
+    log.info("serving", extra={"port": listener.getsockname()[1]})
+    ready()
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -34,6 +34,7 @@ class WorkerSpec:
     threads: int
     lanes: int  # images in work at the same time: more than threads, so that decoding hides behind the model
     decode_limit_bytes: int
+    log_ids: Mapping[str, object] = field(default_factory=dict)  # what its logs bear
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
 
+from segsvc import logs
 from segsvc.claims import Death, Desk, Fatal, Finished, Idle, Message, Next, Published, Started, Task, WorkerSpec
 from segsvc.errors import ConfigError, RunError
 from segsvc.types import ImageStatus
@@ -75,16 +76,20 @@ class _PipeClaims:
         self.send(Fatal(message))
 
 
-def _child(connection: Connection, parent: int) -> None:
+def _child(connection: Connection, parent: int, serves: bool) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     die_with(parent)
     limit_memory()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    if serves:
+        logs.begin()
+    else:
+        logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     from segsvc.worker import LoadedOnce, Worker  # loads what decodes and computes: children start before a parent needs any
 
     claims, loaded = _PipeClaims(connection), LoadedOnce()
     while True:
         spec = claims.spec()
+        logs.of_process(spec.log_ids)
         try:
             Worker(spec, loaded).pull(claims)
         except (RunError, ConfigError) as error:  # it cannot even begin
@@ -178,7 +183,7 @@ class Processes:
 
     def __init__(self, desk: Desk, spec: WorkerSpec, *, workers: int, crew: Crew | None = None) -> None:
         self._desk = desk
-        self._spec = spec
+        self._spec = replace(spec, log_ids=logs.ids())
         self._workers = workers
         self._crew = crew
         self._context = multiprocessing.get_context("spawn")
@@ -217,7 +222,7 @@ class Processes:
 
     def _started(self) -> _Child:
         here, there = self._context.Pipe()
-        process = self._context.Process(target=_child, args=(there, os.getpid()), daemon=True)
+        process = self._context.Process(target=_child, args=(there, os.getpid(), self._crew is not None), daemon=True)
         start_deaf(process)
         there.close()
         return _Child(process, here)

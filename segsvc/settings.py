@@ -30,6 +30,14 @@ class RuntimeChoice(StrEnum):
     TORCH_CUDA = "torch-cuda"
 
 
+class LogFormat(StrEnum):
+    """How what serves logs to stderr; AUTO: as text on a terminal, else as JSON."""
+
+    AUTO = "auto"
+    JSON = "json"
+    TEXT = "text"
+
+
 class S3Encryption(StrEnum):
     """How the server encrypts what is put."""
 
@@ -82,15 +90,15 @@ class ServeSettings(BaseModel):
         default=(), description="folders that programs may name as INPUT, OUT or model, with all below them, where users "
                                 "were made; without users, on this machine alone, any")
     buckets: tuple[str, ...] = Field(default=(), description="the same for buckets, by name, or name/prefix/")
+    queue: str | None = Field(default=None, description="URL of an SQS queue whose events of buckets become runs")
+    rules: Path | None = Field(
+        default=None, description="YAML file that says which objects become which runs (docs/triggers.md)")
     webhooks: tuple[str, ...] = Field(default=(), description="URLs that are told of every state that a run comes into")
     webhook_hosts: tuple[str, ...] = Field(
         default=(), description="hosts that webhooks may go to, by name or name:port; none by default")
     webhook_networks: tuple[str, ...] = Field(
         default=(), description="private networks, such as 10.0.0.0/8, that such a host may lie in; by default public "
                                 "addresses alone")
-    queue: str | None = Field(default=None, description="URL of an SQS queue whose events of buckets become runs")
-    rules: Path | None = Field(
-        default=None, description="YAML file that says which objects become which runs (docs/triggers.md)")
     runs_at_once: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="runs that this server works on at the same time; 0: it takes none, others do")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
@@ -98,6 +106,15 @@ class ServeSettings(BaseModel):
     secure_cookies: bool = Field(default=False, description="browsers send the session by https alone: behind such a proxy")
     pictures_limit_bytes: Annotated[int, Field(ge=0)] = Field(
         default=4 * 1024**3, description="how much disk the pictures for view may take; those used longest ago go first")
+
+
+class LogSettings(BaseModel):
+    """What `segsvc serve` and `segsvc trigger` say of themselves."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: LogFormat = Field(
+        default=LogFormat.AUTO, description="a line of JSON or of text per event; by default text on a terminal alone")
 
 
 class RecordSettings(BaseModel):
@@ -166,6 +183,7 @@ class Settings(BaseSettings):
         default=8, description="images that are read, decoded and merged at once beside a GPU")
     ray: RaySettings = Field(default=RaySettings(), description="what workers take of a Ray cluster")
     serve: ServeSettings = Field(default=ServeSettings(), description="how `segsvc serve` meets browsers")
+    log: LogSettings = Field(default=LogSettings(), description="what `segsvc serve` and `segsvc trigger` say of themselves")
 
     server: str = Field(default="http://127.0.0.1:8765", description="the server that `segsvc submit` and its kin ask")
     token: SecretStr | None = Field(default=None, description="what they are let in by, as `segsvc users token` prints it")

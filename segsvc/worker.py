@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from segsvc import logs
 from segsvc.claims import Claims, Task, WorkerSpec
 from segsvc.errors import ConfigError, ImageError, ImageErrorKind, RunError
 from segsvc.imaging import regions
@@ -118,7 +119,7 @@ class Worker:
         except ConfigError:  # of the store, or of a plugin: no fault of the image
             raise
         except Exception as error:  # the run goes on whatever one image does; the log keeps the trace
-            log.exception("image failed", extra={"image_id": unit.ref.image_id})
+            log.exception("image failed by a fault of ours", extra={"image_id": unit.ref.image_id})
             return _failed(unit, ImageErrorKind.INTERNAL, f"{type(error).__name__}: {error}", watch.seconds)
         status = ImageStatus.DONE if found.candidates else ImageStatus.EMPTY
         return ImageResult(unit.ref, status, found, None, None, watch.seconds)
@@ -220,7 +221,10 @@ class _Pull:
             result = ImageResult(unit.ref, ImageStatus.QUARANTINED, None, ImageErrorKind.CRASHED, why, {})
         else:
             self._claims.started(shard.task, unit.ordinal)
-            result = self._worker.work_unit(unit, ahead)
+            with logs.bound(shard=shard.task.shard, image_id=unit.ref.image_id):
+                result = self._worker.work_unit(unit, ahead)
+                if result.status is ImageStatus.FAILED:
+                    log.info("image failed", extra={"kind": result.error_kind})
         rows = self._worker.rows_of(result)
         self._claims.finished(shard.task, unit.ordinal, result.status)
         with self._guard:

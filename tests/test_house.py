@@ -19,7 +19,7 @@ MOST_LINES = 400
 # The floors, from the ground up. A module imports from its own floor and from those below.
 FLOORS = (
     ("types", "errors"),
-    ("card", "operating_point", "settings", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
+    ("card", "operating_point", "settings", "logs", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
      "improvement_documents", "event_documents", "job_documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),
     ("segment", "loaded", "index_masks", "truth"),
@@ -62,6 +62,8 @@ HOMES = {
     "sqlalchemy": ("segsvc.ledger",),
     "alembic": ("segsvc.ledger",),
     "pg8000": ("segsvc.ledger",),
+    "structlog": ("segsvc.logs",),
+    "prometheus_client": ("review_ui.metrics",),
     "argon2": ("segsvc.ledger.users",),
     "click": ("segsvc.cli.",),
     "jinja2": ("segsvc.report", "segsvc.evaluation.report", "segsvc.calibration.report", "segsvc.improving.report",

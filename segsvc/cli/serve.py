@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from segsvc import logs
 from segsvc.cli.ledger_flag import ledger_flag
 from segsvc.cli.main import Exit
 from segsvc.cli.progress import say
@@ -39,6 +40,7 @@ def serve_page(place: str, *, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT
 
 def _ready(url: str, *, opens: bool) -> None:
     click.echo(f"{url}/review")
-    say("The review page is served at the address above; Ctrl-C ends it.")
+    if logs.for_people():
+        say("The review page is served at the address above; Ctrl-C ends it.")
     if opens:
         webbrowser.open(f"{url}/review")
