@@ -27,4 +27,5 @@ def readiness(service: Parts) -> dict[str, str]:
 @router.get("/metrics", response_class=PlainTextResponse)
 def metrics(service: Parts, _: Who) -> Response:
     """Counters in Prometheus' text format."""
-    return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    content, media_type = service.metrics.text(service.ledger)
+    return Response(content, media_type=media_type)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import bindparam, delete, select, update
 
-from segsvc.ledger import audit, lanes
+from segsvc.ledger import audit, lanes, service_counts
 from segsvc.ledger import rows as made
 from segsvc.ledger.candidates import decision_rows, entry_rows, number_of, sight_of
 from segsvc.ledger.errors import Refused, Stale, Unknown
@@ -16,6 +16,7 @@ from segsvc.ledger.opening import Ledger
 from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.records import Decider, Decision, NewDecision, Reader, Verdict
 from segsvc.ledger.runs import RunRow, run_row, runs_of
+from segsvc.ledger.service_counts import Counted
 from segsvc.ledger.sight import Sight
 from segsvc.ledger.standing import Row, Standing, stand, tallies, undone_ids
 from segsvc.ledger.tables import DECISIONS, ENTRIES, LEASES, as_us
@@ -151,6 +152,9 @@ def _columns(writing: Writing, asked: _Asked, run: RunRow, number: int) -> dict[
     new, box = asked.new, asked.new.box
     worked_us, worked_until = worked(writing, asked.reader.user_id, shown_at=new.shown_at, seconds=new.seconds,
                                      cap_us=asked.idle_cap_us)
+    if worked_us is not None:
+        service_counts.count(writing, Counted.DECISIONS)
+        service_counts.count(writing, Counted.DECISION_US, worked_us)
     return {"decider": Decider.PERSON.value, "run_no": run.number, "candidate_no": number,
             "candidate_id": asked.candidate_id, "verdict": new.verdict.value, "user_id": asked.reader.user_id,
             "reader": asked.reader.name, "shown_at": as_us(new.shown_at) if new.shown_at is not None else None,

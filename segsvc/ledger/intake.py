@@ -15,10 +15,11 @@ from itertools import compress
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from segsvc.documents import RunDocument
-from segsvc.ledger import audit, jobs, lanes
+from segsvc.ledger import audit, jobs, lanes, service_counts
 from segsvc.ledger.bulk import insert_rows, or_nothing
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
 from segsvc.ledger.images import image_numbers
@@ -26,6 +27,7 @@ from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Decider, ImageRecord, ReviewPolicy, RunRecord, Verdict
 from segsvc.ledger.runs import chosen_policy, find, policy_columns, policy_of
 from segsvc.ledger.selecting import Selected, select_part
+from segsvc.ledger.service_counts import Counted
 from segsvc.ledger.standing import stand, tallies
 from segsvc.ledger.tables import (
     BAND_COUNTS,
@@ -68,6 +70,7 @@ class _Import:
     policy: ReviewPolicy
     decided: Counter[Band] = field(default_factory=Counter)
     bands: Counter[tuple[str, str]] = field(default_factory=Counter)  # of all candidates, by class and band
+    px: Counter[str] = field(default_factory=Counter)  # of all images, by status
     review: int = 0
     audit: int = 0
 
@@ -92,6 +95,7 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
         selected = select_part(candidates, point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
         begun.decided.update(selected.decided)
         begun.bands.update(_by_class_and_band(candidates))
+        begun.px.update(_px_by_status(images))
         for some in _some(images, selected):
             _write(ledger, begun, some)
         begun.audit += int(selected.audit.sum())
@@ -108,6 +112,12 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
 def _by_class_and_band(candidates: pa.Table) -> dict[tuple[str, str], int]:
     counts = candidates.group_by(["class_name", "band"]).aggregate([([], "count_all")])
     return {(row["class_name"], row["band"]): row["count_all"] for row in counts.to_pylist()}
+
+
+def _px_by_status(images: pa.Table) -> dict[str, int]:
+    px = pc.multiply(images["width_px"].cast(pa.int64()), images["height_px"].cast(pa.int64()))
+    table = pa.table({"status": images["status"], "px": pc.coalesce(px, 0)}).group_by("status").aggregate([("px", "sum")])
+    return {row["status"]: row["px_sum"] for row in table.to_pylist()}
 
 
 def _write(ledger: Ledger, begun: _Import, some: _Some) -> None:
@@ -284,6 +294,8 @@ def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -
         audit=begun.audit, accepted=begun.decided[Band.ACCEPTED], rejected=begun.decided[Band.REJECTED],
         **policy_columns(begun.policy)))
     jobs.take_in(writing, document)
+    if begun.import_no == 1:
+        _count_work(writing, begun, document)
     if conn.dialect.name == "postgresql":
         conn.exec_driver_sql("ANALYZE")  # it plans by what it counted, and that may be the empty tables of before
 
@@ -304,6 +316,16 @@ def _note_rules(writing: Writing, begun: _Import) -> None:
             "worked_until": writing.now, "note": "", "text": None, "mask_rle": None, "x0": None, "y0": None, "x1": None,
             "y1": None, "undoes": None, "request_id": None, "model_digest": spec.model_digest, "point_digest": digest,
             "n_candidates": count})
+
+
+def _count_work(writing: Writing, begun: _Import, document: RunDocument) -> None:
+    """What the run was, for whoever watches the service; once, however often it is imported."""
+    for status, count in document.images.model_dump(exclude={"listed"}).items():
+        service_counts.count(writing, Counted.IMAGES, count, of=status)
+    for status, px in begun.px.items():
+        service_counts.count(writing, Counted.PX, px, of=status)
+    for stage, seconds in document.seconds_by_stage.items():
+        service_counts.count(writing, Counted.STAGE_US, round(seconds * 1e6), of=stage)
 
 
 def _count_bands(conn: Connection, begun: _Import) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from segsvc.documents import CandidateCounts, ImageCounts, RunState
-from segsvc.ledger import deliveries
+from segsvc.ledger import deliveries, service_counts
 from segsvc.ledger.candidates import storable
 from segsvc.ledger.errors import Unknown
 from segsvc.ledger.job_records import OPEN, AttemptState, Job, Move
@@ -65,6 +65,7 @@ def move(writing: Writing, row: Row, state: AttemptState, *, attempt: int | None
         values = {"finished_at": writing.now, "eta_s": None, "cancelling": False, **FREE, **values}
     note(writing, row["number"], attempt, state, why)
     run_state = _STATE_OF_RUN.get(state) or RunState(state.value)
+    service_counts.moved(writing, row["state"], run_state.value)
     if state in _TOLD or (state is AttemptState.LOST and "error" in values):
         urls = (*settings().serve.webhooks, *((row["webhook"],) if row["webhook"] is not None else ()))
         deliveries.note(writing, row, run_state.value, attempt, urls, str(values.get("error") or ""))

@@ -13,10 +13,12 @@ from typing import Any
 from sqlalchemy import select, update
 
 from segsvc.documents import ImageCounts, RunDocument, RunState
+from segsvc.ledger import service_counts
 from segsvc.ledger.errors import Lost
 from segsvc.ledger.job_records import AttemptState, Lease
 from segsvc.ledger.job_rows import FREE, Row, change, counts, job, job_row, move
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.service_counts import Counted
 from segsvc.ledger.tables import JOBS
 from segsvc.ledger.writer import Writing
 
@@ -112,6 +114,7 @@ def lose_overdue(ledger: Ledger, *, but: Collection[str] = (), all_of_others: bo
 
 
 def _lose(writing: Writing, row: Row, why: str) -> None:
+    service_counts.count(writing, Counted.LEASES_LOST)
     if row["cancelling"]:
         move(writing, row, AttemptState.CANCELLED, why=why)
     elif row["losses"] + 1 >= MOST_LOSSES:
@@ -127,7 +130,8 @@ def _queue_again(writing: Writing, row: Row, why: str, **values: Any) -> None:
         move(writing, row, AttemptState.CANCELLED, why=why)
         return
     move(writing, row, AttemptState.LOST, why=why)
-    move(writing, row, AttemptState.QUEUED, attempt=row["attempt"] + 1, started_at=None, finished_at=None, error=None,
+    ended = job_row(writing.conn, row["run_id"])
+    move(writing, ended, AttemptState.QUEUED, attempt=row["attempt"] + 1, started_at=None, finished_at=None, error=None,
          **{**FREE, **values})
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import delete, func, insert, select, update
 
 from segsvc.asking import Asked
 from segsvc.documents import CandidateCounts, ImageCounts, RunDocument, RunState
+from segsvc.ledger import service_counts
 from segsvc.ledger.errors import Conflict, Refused
 from segsvc.ledger.job_records import AttemptState, Job, JobPage, Move, NewJob
 from segsvc.ledger.job_rows import Row, change, counts, job, job_row, move, moves_of, note
@@ -84,6 +85,7 @@ def queue(writing: Writing, new: NewJob) -> int:
             attempt=1, created_at=writing.now, changed=1, cancelling=False, losses=0,
             **counts(_NO_IMAGES, _NO_CANDIDATES)))
         note(writing, number, 1, AttemptState.QUEUED)
+        service_counts.moved(writing, None, RunState.QUEUED.value)
         return number
     if not job(row).is_open:
         _again(writing, row, asked=new.asked, webhook=new.webhook)
@@ -166,6 +168,7 @@ def take_in(writing: Writing, document: RunDocument) -> None:
         **counts(document.images, document.candidates), "state": document.state.value, "attempt": document.attempt,
         "error": document.error, "started_at": as_us(document.started_at),
         "finished_at": as_us(document.finished_at) if document.finished_at is not None else None}
+    service_counts.moved(writing, row["state"] if row is not None else None, document.state.value)
     if row is not None:
         if any(row[name] != value for name, value in values.items() if name != "attempt"):
             change(writing, row["number"], **{**values, "attempt": max(document.attempt, row["attempt"])})

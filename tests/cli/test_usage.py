@@ -37,7 +37,12 @@ for line in sys.stdin:
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            main(json.loads(line))
+            try:
+                main(json.loads(line))
+            except SystemExit as end:  # what was loaded before the fork has threads that are not here to be joined
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code or 0)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         out.seek(0)
         err.seek(0)

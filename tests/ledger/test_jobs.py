@@ -15,6 +15,7 @@ from segsvc.ledger import intake, job_work, jobs
 from segsvc.ledger.errors import Conflict, Lost, Refused, Unknown
 from segsvc.ledger.job_records import AttemptState, Lease, NewJob
 from segsvc.ledger.opening import Ledger
+from segsvc.ledger.service_counts import Counted, service_counts
 from segsvc.results import RunFolder
 from segsvc.stores import store_of
 from segsvc.summary import left_document
@@ -192,3 +193,26 @@ def test_a_run_that_a_command_has_made_is_seen_like_all_others(ledger: Ledger, t
     intake.import_run(ledger, str(tmp_path / "run"))
     assert jobs.find(ledger, run.run_id) == job
     assert [job.run_id for job in jobs.page(ledger).jobs] == [run.run_id]
+
+
+def test_the_service_is_counted_as_it_happens(ledger: Ledger, take_in: TakeIn) -> None:
+    def runs() -> dict[str, int]:
+        return {state: count for state, count in service_counts(ledger).counts[Counted.RUNS].items() if count}
+
+    for name in "abcd":
+        jobs.submit(ledger, new_job(name))
+    assert (runs(), service_counts(ledger).queue_age_s < A_MINUTE) == ({"queued": 4}, True)
+    job_work.fail(ledger, taken(ledger), "no room")
+    job_work.lose(ledger, taken(ledger), "gone")
+    jobs.cancel(ledger, "d" * 8, "ann")
+    assert runs() == {"queued": 2, "failed": 1, "cancelled": 1}
+    for _ in range(job_work.MOST_LOSSES - 1):
+        jobs.cancel(ledger, "c" * 8, "ann")
+        job_work.lose(ledger, taken(ledger), "gone")
+    assert runs() == {"failed": 2, "cancelled": 2}
+    assert service_counts(ledger).counts[Counted.LEASES_LOST] == {"": job_work.MOST_LOSSES}
+    assert service_counts(ledger).queue_age_s == 0.0
+    jobs.resume(ledger, "d" * 8)
+    take_in(review(4))
+    assert runs() == {"failed": 2, "cancelled": 1, "queued": 1, "succeeded": 1}
+    assert service_counts(ledger).backlog == 4

@@ -218,8 +218,17 @@ def test_the_server_tells_how_it_is(served: Served) -> None:
     assert served.client.get("/readyz").json() == {"status": "ready"}
     served.lease(1)
     text = served.client.get("/metrics").text
-    assert 'segsvc_requests_total{method="POST",route="/v1/review/runs/{run_id}/lease",status="200"} 1' in text
+    assert 'segsvc_requests_total{method="POST",route="/v1/review/runs/{run_id}/lease",status="200"} 1.0' in text
+    assert 'segsvc_runs{state="succeeded"} 1.0' in text
+    assert 'segsvc_images_total{state="done"} 12.0' in text
+    assert f'segsvc_megapixels_total{{state="done"}} {12 * 160 * 120 / 1e6}' in text
+    assert "segsvc_review_backlog 0.0" not in text
     assert served.run_id not in text
+    [item] = served.lease(1)
+    assert served.decide(item, verdict="accepted", seconds=2.5).status_code == 201
+    decided = served.client.get("/metrics").text
+    assert "segsvc_decision_seconds_count 1.0" in decided
+    assert "segsvc_decision_seconds_sum" in decided
 
 
 def test_the_description_of_the_api_has_examples_that_hold(shared: Served) -> None:
