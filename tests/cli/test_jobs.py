@@ -186,7 +186,8 @@ def test_waiting_outlasts_a_server_that_starts_anew(segsvc: Program) -> None:
         stdout, stderr = waiting.communicate(timeout=100)
     assert waiting.returncode == 0, stderr
     job = check("job", stdout)
-    assert (job["state"], job["images"]["listed"], job["attempt"]) == ("succeeded", 401, 2)
+    assert (job["state"], job["images"]["listed"]) == ("succeeded", 401)
+    assert job["attempt"] in (1, 2)  # 1: it had only been queued
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [
