@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -18,6 +19,11 @@ from typing import Any
 
 import pytest
 import yaml
+
+from review_ui.metrics import Metrics
+from segsvc.asking import Asked
+from segsvc.ledger.opening import open_ledger
+from segsvc.settings import Settings
 
 HERE = Path(__file__).parents[1]
 DOCKER = HERE / "docker"
@@ -212,8 +218,6 @@ def test_what_compose_publishes_is_on_loopback_and_rays_dashboard_is_not_among_i
 
 
 def test_settings_in_compose_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    from segsvc.settings import Settings
-
     for name in [name for name in os.environ if name.startswith("SEGSVC_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SEGSVC_CONFIG", os.devnull)
@@ -253,10 +257,6 @@ def test_the_versions_of_ray_are_that_of_the_constraints() -> None:
 
 
 def test_the_ray_job_is_a_run_that_jobs_batch_takes() -> None:
-    import shlex
-
-    from segsvc.asking import Asked
-
     (job,) = (documents(path)[0] for path in MANIFESTS if path.name == "rayjob.yaml")
     *program, spec = shlex.split(job["spec"]["entrypoint"])
     assert program == ["python", "-m", "jobs.batch"] and find_spec("jobs.batch") is not None
@@ -284,6 +284,16 @@ def test_alerts_and_dashboard_ask_for_metrics_and_labels_that_are_served_and_for
             assert all(set(re.split(r",\s*", kept)) <= METRICS[name] for name in names), expression
         asked |= names
     assert asked == set(METRICS)
+
+
+def test_those_metrics_are_what_a_server_serves(tmp_path: Path) -> None:
+    with open_ledger(str(tmp_path / "ledger")) as ledger:
+        content, _ = Metrics().text(ledger)
+    endings = {"gauge": ("",), "counter": ("_total",), "summary": ("_sum", "_count")}
+    served = {name.removesuffix("_total") + ending for name, kind in
+              re.findall(r"^# TYPE (\w+) (\w+)$", content.decode(), re.MULTILINE) if not name.endswith("_created")
+              for ending in endings[kind]}
+    assert served == set(METRICS)
 
 
 def test_every_alert_says_what_is_and_what_to_do() -> None:
