@@ -21,8 +21,7 @@ from segsvc.settings import LogFormat, settings
 
 OURS = ("segsvc", "jobs", "review_ui")
 _IDS = ("run_id", "attempt", "shard", "image_id")
-_FACTS = ("state", "kind", "error", "seconds", "images", "failed", "candidates", "events", "port", "route", "status",
-          "holder")
+_FACTS = ("job", "kind", "images", "failed", "candidates", "port")
 FIELDS = frozenset((*_IDS, *_FACTS))  # numbers, ids, and words out of closed sets
 _MOST_FRAMES = 12
 _NOT_PLAIN = re.compile(r"[^\w .,;:()%…-]")
