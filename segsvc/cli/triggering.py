@@ -16,6 +16,7 @@ from jobs.reconciling import foreseen, reconcile
 from jobs.rules import Rule, RulesFile
 from jobs.s3_events import LONGEST_WAIT_S, Queue, QueueAway, Received
 from jobs.supervisor import Supervisor
+from segsvc import logs
 from segsvc.cli.errand import do
 from segsvc.cli.progress import say
 from segsvc.event_documents import (
@@ -82,6 +83,7 @@ class Triggering:
 
     def follow(self, queue: Queue) -> None:
         """Takes messages until it is interrupted; runs go on meanwhile."""
+        logs.begin()
         self._claim()
         if self._served is None:
             supervisor = self._supervising()
