@@ -182,7 +182,7 @@ def test_what_is_no_input_is_said_and_what_cannot_be_reached_too(costly: Served,
         assert counted(costly.client, place, 422)["type"].endswith("invalid")
     with scripted(lambda asked: s3_error("NoSuchBucket", 404)) as (server, _):
         use(server)
-        assert counted(costly.client, "s3://none-such/street/", 503)["type"].endswith("store-unreachable")
+        assert counted(costly.client, "s3://none-such/street/", 422)["type"].endswith("invalid")
 
 
 def test_where_users_were_made_only_an_admin_has_places_listed_that_the_server_may_use(
@@ -220,4 +220,4 @@ def test_the_server_answers_others_while_a_store_keeps_a_count_waiting(costly: S
         assert asked.wait(30)
         assert httpx.get(f"{costly.url}/healthz").status_code == 200
         may_go.set()
-        assert waiting.result().status_code == 503
+        assert waiting.result().status_code == 422
