@@ -17,7 +17,7 @@ from segsvc.card import describe
 from segsvc.errors import ConfigError
 from segsvc.ledger.job_records import NewJob
 from segsvc.ledger.opening import Ledger
-from segsvc.models.library import PACKAGED, Model, find_model
+from segsvc.models.library import PACKAGED, Model, find_model, is_place
 from segsvc.plan import listing
 from segsvc.reach import Reach
 from segsvc.results import RunFolder
@@ -73,14 +73,13 @@ class Desk:
             self.reach.check(asked.input, "input")
             if body.out is not None:
                 self.reach.check(asked.out, "out")
-            if _is_place(body.model):
-                self.reach.check(asked.model, "model")
+            _check_named(asked.model, self.reach)
         request = request_of(asked, self.place, lambda text: None)
         asked = asked.model_copy(update={"runtime": RuntimeChoice(request.runtime.value)})  # whoever works on it, and when
         if next((entry for entry in listing(request.source) if isinstance(entry.found, ImageRef)), None) is None:
             raise ConfigError(f"input: expected at least one image, found none in {body.input!r}")
-        if self.reach is not None and not _is_place(body.model) and not _is_kept(request.model.folder):
-            self.reach.check(str(request.model.folder), "model")
+        if self.reach is not None:
+            _check_found(body.model, request.model, self.reach)
         folder = RunFolder(store_of(request.out_uri).folder(request.out_uri))
         try:
             folder.begin(request.spec)
@@ -95,7 +94,7 @@ class Desk:
     def _asked(self, body: RunBody, out: str) -> Asked:
         said = body.model_dump(exclude={"webhook"}, exclude_none=True)
         within = Within(roots=self.reach.roots, buckets=self.reach.buckets) if self.reach is not None else None
-        model = _absolute(body.model) if _is_place(body.model) else body.model
+        model = _absolute(body.model) if is_place(body.model) else body.model
         try:
             return Asked(**{**said, "input": _absolute(body.input), "model": model, "out": out, "within": within})
         except ValidationError as error:
@@ -111,18 +110,25 @@ def model_of(name: str, reach: Reach | None) -> Model:
     """The model of a name, folder or URI. Raises ConfigError where there is none, or none within reach."""
     if not 1 <= len(name) <= _LONGEST or not name.isprintable():
         raise ConfigError(f"model: expected a name of 1 to {_LONGEST} printable characters, got {name[:60]!r}")
-    place = _absolute(name) if _is_place(name) else name
-    if reach is not None and _is_place(name):
-        reach.check(place, "model")
+    place = _absolute(name) if is_place(name) else name
+    if reach is not None:
+        _check_named(place, reach)
     model = find_model(place)
-    if reach is not None and not _is_place(name) and not _is_kept(model.folder):
-        reach.check(str(model.folder), "model")
+    if reach is not None:
+        _check_found(name, model, reach)
     return model
 
 
-def _is_place(model: str) -> bool:
-    """Whether a model is meant by its folder, and not by its name."""
-    return "/" in model or model in (".", "..")
+def _check_named(name: str, reach: Reach) -> None:
+    """Raises ConfigError for a model's folder or URI out of reach; nothing of it is read."""
+    if is_place(name):
+        reach.check(name, "model")
+
+
+def _check_found(name: str, model: Model, reach: Reach) -> None:
+    """Raises ConfigError where a name has led to a folder that is out of reach."""
+    if not is_place(name) and not _is_kept(model.folder):
+        reach.check(str(model.folder), "model")
 
 
 def _is_kept(folder: Path) -> bool:

@@ -177,7 +177,7 @@ def _work(asked: Asked, connection: Connection, crew: Crew) -> Said:
         return Processes(desk, spec, workers=workers, crew=crew)
 
     try:
-        request = request_of(asked, Place(), _unsaid)
+        request = request_of(asked, Place(), lambda _: None)  # nobody sits at a terminal
         document = Run(request, settings(), executor).execute(_Teller(connection))
     except KeyboardInterrupt:
         return Cancelled()
@@ -187,10 +187,6 @@ def _work(asked: Asked, connection: Connection, crew: Crew) -> Said:
         log.exception("run failed by a fault of ours")
         return Failed(f"unexpected {type(error).__name__}: {error}")
     return Succeeded(document.model_dump_json())
-
-
-def _unsaid(_: str) -> None:
-    """Notes to whoever sits at a terminal: nobody does."""
 
 
 class _Teller:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from segsvc.errors import ConfigError
 from segsvc.ledger.event_records import TakingRule
-from segsvc.models.library import find_model
+from segsvc.models.library import find_model, is_place
 from segsvc.reach import Reach
 from segsvc.stores import is_hidden, is_no_image
 from segsvc.stores.s3.buckets import SCHEME, split_uri
@@ -59,7 +59,7 @@ class Rule(_Strict):
     @classmethod
     def _absolute(cls, place: str, info: ValidationInfo) -> str:
         """A server that works on it may run in another folder."""
-        is_path = "://" not in place and (info.field_name == "out" or "/" in place or place in (".", ".."))
+        is_path = "://" not in place and (info.field_name == "out" or is_place(place))
         return str(Path(place).absolute()) if is_path else place
 
     @field_validator("prefix")

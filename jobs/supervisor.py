@@ -67,10 +67,6 @@ def _amounts(document: RunDocument) -> dict[str, int]:
     return {"images": images.listed, "failed": images.failed + images.quarantined, "candidates": candidates.review}
 
 
-def _unsaid(_: str) -> None:
-    """Notes to whoever sits at a terminal: nobody does."""
-
-
 class Supervisor:
     """Sees to the runs of a ledger until it is closed. hands: what may work on a run at the same time."""
 
@@ -192,7 +188,7 @@ class Supervisor:
         self._wake.set()
 
     def _take_in(self, out: str) -> None:
-        import_run(self._ledger, out, say=_unsaid)
+        import_run(self._ledger, out)
 
     def _taken_in(self, held: _Held, intake: Future[None]) -> None:
         error = intake.exception()

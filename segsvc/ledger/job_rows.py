@@ -47,7 +47,7 @@ def job(row: Row) -> Job:
         changed=row["changed"], cancelling=bool(row["cancelling"]))
 
 
-def counts(images: ImageCounts, candidates: CandidateCounts) -> dict[str, int]:
+def counts(images: ImageCounts, candidates: CandidateCounts) -> dict[str, Any]:
     """Counts as columns."""
     return {**images.model_dump(include=set(_IMAGES)), **candidates.model_dump(include=set(_CANDIDATES))}
 

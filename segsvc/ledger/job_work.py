@@ -67,11 +67,7 @@ def succeed(ledger: Ledger, lease: Lease, document: RunDocument) -> None:
     """The run is done, and the ledger holds its review band. Raises Lost where the run was lost."""
     ledger.write(lambda writing: move(
         writing, _held(writing, lease), AttemptState.SUCCEEDED, error=None, losses=0,
-        **_counts(document)))
-
-
-def _counts(document: RunDocument) -> dict[str, Any]:
-    return {**counts(document.images, document.candidates)}
+        **counts(document.images, document.candidates)))
 
 
 def fail(ledger: Ledger, lease: Lease, why: str) -> None:

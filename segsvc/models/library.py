@@ -102,10 +102,15 @@ def find_model(name: str) -> Model:
     return replace(_find(name), origin=name)
 
 
+def is_place(name: str) -> bool:
+    """Whether a model is meant by its folder or URI, and not by its name."""
+    return "/" in name or name in (".", "..")
+
+
 def _find(name: str) -> Model:
     if "://" in name:
         return read_model(_fetched(name))
-    if "/" in name or name in (".", ".."):
+    if is_place(name):
         folder = next(filter(_has_card, (Path(name), *_next_in_force(Path(name)))), None)
         if folder is None:
             raise ConfigError(f"model: expected a folder with card.json, got {name!r}")
