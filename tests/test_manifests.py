@@ -349,8 +349,8 @@ def test_lines_are_found_wherever_reading_stops_between_them(monkeypatch: pytest
     ("list.csv", b'uri\na.png\n"b.png\nc.png\n', "line 4: expected a .csv table, got: unexpected end of data"),
     ("list.csv", b"uri\n" + b"x" * (17 << 20), "line 2: expected lines of text, got one of more than 16 MiB"),
     ("list.csv.gz", b"uri\na.png\n", "expected a .csv.gz table with a column 'uri', got: Not a gzipped file"),
-    ("list.jsonl.gz", gzip.compress(b'{"uri": "a.png"}\n', mtime=0)[:-9], "expected a .jsonl.gz table with a column 'uri', got"),
-    ("list.csv.gz", gzip.compress(b"uri\na.png\n", mtime=0)[:10] + b"\xff" * 20, "expected a .csv.gz table with a column 'uri', got"),
+    ("list.jsonl.gz", gzip.compress(b'{"uri": "a.png"}\n', mtime=0)[:-9], "expected a .jsonl.gz table with a column 'uri'"),
+    ("list.csv.gz", gzip.compress(b"uri\na.png\n", mtime=0)[:10] + b"\xff" * 20, "expected a .csv.gz table with a column"),
     ("list.parquet", b"PAR1" + bytes(2000) + b"PAR1", "expected a .parquet table with a column 'uri', got: ")])
 def test_a_manifest_that_is_damaged_further_down_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     (tmp_path / name).write_bytes(content)
