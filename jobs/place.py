@@ -140,10 +140,11 @@ def _threads_on(node: Node, gpus: float) -> int:
     return max(1, int(node.cpus // max(1, workers)))
 
 
-def travelling(values: Settings) -> dict[str, str]:
+def travelling(values: Settings, *further: str) -> dict[str, str]:
     """The settings that go to the nodes, as environment variables. Credentials never do: nodes have their own."""
-    chosen = values.model_dump(mode="json", include=set(_TRAVELLING), exclude_unset=True)
-    return {f"SEGSVC_{name.upper()}": json.dumps(value) for name, value in chosen.items()}
+    chosen = values.model_dump(mode="json", include={*_TRAVELLING, *further}, exclude_unset=True)
+    return {f"SEGSVC_{name.upper()}": json.dumps(value) if isinstance(value, dict) else str(value)
+            for name, value in chosen.items()}
 
 
 def _check_installed() -> None:

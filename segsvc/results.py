@@ -191,6 +191,11 @@ class RunFolder:
         numbers = self.numbers("plan")
         return self.planned(numbers[-1]) if numbers else None
 
+    def whole_plan(self) -> int:
+        """How many shards are planned without a gap: parts are put several at once."""
+        numbers = self.numbers("plan")
+        return next((place for place, number in enumerate(numbers) if place != number), len(numbers))
+
     def numbers(self, kind: str) -> list[int]:
         """The shards that have a part of that kind, ascending."""
         return sorted(part_number(name) for name in self._folder.names(kind) if _PART.fullmatch(name))

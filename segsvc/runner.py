@@ -17,6 +17,7 @@ from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, RunError, SegsvcError
 from segsvc.models.library import Model
 from segsvc.operating_point import OperatingPoint
+from segsvc.pace import Pace
 from segsvc.plan import Input, Shard, shards
 from segsvc.reach import Reach
 from segsvc.readahead import in_order
@@ -27,6 +28,7 @@ from segsvc.summary import Attempt, begun, failures, left_document, summarise, u
 from segsvc.types import ImageStatus, Runtime
 
 DEFAULT_SHARD_SIZE = 64
+_TICK_S = 0.05
 _WAIT_FOR_OUT_S = 0.5  # how often an OUT that another run works on is looked at
 _BACKLOG = 256  # shards that wait at the desk: the rest of the plan waits in its parts
 
@@ -54,6 +56,8 @@ class RunRequest:
     threads: int = 1
     retry_failed: bool = False
     reach: Reach | None = None  # what INPUT may name; None: anything
+    upto: int | None = None  # shards from this one on are left to others; the plan is made whole all the same
+    takes_to_end: bool = False  # others have worked on this attempt; what is left of it is done here
 
     @property
     def spec(self) -> RunSpec:
@@ -117,6 +121,8 @@ class Run:
     def execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
         """Begins or resumes the run and works until it is done.
 
+        Where shards are left to others, its run.json says RUNNING: it is theirs to do, and then to be taken to its end.
+
         Raises ConfigError before any work where OUT or INPUT do not allow it, RunError where the run cannot go on;
         then, as after KeyboardInterrupt, what is published is kept and run.json says where it stands.
         """
@@ -128,17 +134,19 @@ class Run:
             self._folder.release()
 
     def _execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
-        clock = time.monotonic()
         self._put_in_force()
-        attempt = self._attempt(datetime.now(UTC))
+        attempt = self._attempt(now := datetime.now(UTC))
+        clock = time.monotonic() - max(0.0, (now - attempt.started_at).total_seconds())
 
         def document(state: RunState, error: str | None = None) -> RunDocument:
             ended = attempt.ended(datetime.now(UTC), time.monotonic() - clock)
             return summarise(self._folder, ended, state=state, error=error)
 
         try:
-            self._save(begun(self._folder, attempt))
+            self._save(going_on := begun(self._folder, attempt))
             worked, before = self._work(on_progress), attempt.before
+            if self._request.upto is not None and self._is_left_to_others():
+                return going_on
             finished = not worked and before is not None and before.state is RunState.SUCCEEDED
             done = unchanged(self._folder, before) if finished and before else document(RunState.SUCCEEDED)
             self._folder.tidy()  # workers that were killed while they wrote
@@ -213,6 +221,9 @@ class Run:
 
     def _attempt(self, now: datetime) -> Attempt:
         before = left_document(self._folder)  # without one, the parts say what is done
+        if self._request.takes_to_end and before is not None and before.state is RunState.RUNNING:
+            return Attempt(number=before.attempt, created_at=before.created_at, started_at=before.started_at or now,
+                           workers=before.workers, threads=before.threads, before=before)
         return Attempt(number=before.attempt + 1 if before else 1, created_at=before.created_at if before else now,
                        started_at=now, workers=self._request.workers, threads=self._request.threads, before=before)
 
@@ -228,9 +239,10 @@ class Run:
         desk = Desk(image_timeout_s=self._settings.image_timeout_s)
         published = set(self._folder.numbers("images"))
         again = self._to_retry(published)
+        upto = self._request.upto if self._request.upto is not None and not again else None  # failed images are few
         already = self._images_in(published - again)
         self._planner.start()
-        pace = _Pace()
+        pace = Pace()
 
         def each_tick() -> None:
             planning = self._planning
@@ -240,14 +252,15 @@ class Run:
                 raise RunError(f"OUT: another run has taken {self._folder.uri} over, as this one was not heard of for too "
                                "long. What is published is kept; the same command follows that run.")
             complete = planning.complete  # read before the shards: what follows it is final
-            while planning.first_open <= planning.last_planned and desk.backlog < _BACKLOG:
+            last = planning.last_planned if upto is None else min(planning.last_planned, upto - 1)
+            while planning.first_open <= last and desk.backlog < _BACKLOG:
                 shard = planning.first_open
                 planning.first_open += 1
                 if shard not in published:
                     desk.planned(shard)
                 elif shard in again:
                     desk.planned(shard, replace=True)
-            if complete and planning.first_open > planning.last_planned:
+            if planning.first_open > last and (complete or planning.first_open == upto):
                 desk.complete()
             on_progress(Progress(already + desk.ended, planning.units, complete, desk.counted[ImageStatus.FAILED],
                                  pace.eta_s(desk.ended, planning.units - already), statuses=dict(desk.counted)))
@@ -255,12 +268,19 @@ class Run:
         while not self._planning.complete and self._planning.last_planned < 0 and self._planning.error is None:
             time.sleep(0.005)
         each_tick()
-        if desk.is_done:
-            return False
-        self._executor_of(desk, self._worker_spec(), self._request.workers).run(each_tick)
-        if again:
+        worked = not desk.is_done
+        if worked:
+            self._executor_of(desk, worker_spec(self._request, self._settings), self._request.workers).run(each_tick)
+        if worked and again:
             self._folder.delete("retry.json")
-        return True
+        while not self._planning.complete:  # of the shards that are left to others
+            each_tick()
+            time.sleep(_TICK_S)
+        return worked
+
+    def _is_left_to_others(self) -> bool:
+        """Whether shards of the plan, which is whole, are not published."""
+        return len(self._folder.numbers("images")) <= self._planning.last_planned
 
     def _images_in(self, published: set[int]) -> int:
         """How many images those shards hold: all are full but the last one of a plan."""
@@ -278,14 +298,6 @@ class Run:
         if marked:
             self._folder.put_json("retry.json", {"shards": sorted(marked)})
         return marked
-
-    def _worker_spec(self) -> WorkerSpec:
-        request, lanes = self._request, self._request.threads + self._settings.lanes_extra
-        if request.runtime is Runtime.TORCH_CUDA:
-            lanes = max(lanes, self._settings.gpu_lanes)
-        return WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder),
-                          model_origin=request.model.origin, model_digest=request.model.digest, runtime=request.runtime,
-                          threads=request.threads, lanes=lanes, decode_limit_bytes=self._settings.decode_limit_bytes)
 
     def _plan(self) -> None:
         """Freezes the plan as the listing goes, after what is frozen already."""
@@ -308,12 +320,11 @@ class Run:
     def _frozen(self) -> Shard | None:
         """The last shard of the plan so far. Parts are put several at once, so a kill may leave a gap: what lies beyond
         it was never worked on and is planned anew."""
-        numbers = self._folder.numbers("plan")
-        whole = next((place for place, number in enumerate(numbers) if place != number), len(numbers))
+        whole = self._folder.whole_plan()
         if any(number >= whole for number in self._folder.numbers("images")):
             raise RunError(f"{self._folder.uri}/plan: expected a part for every shard that is published, part {whole} is "
                            "missing")
-        for number in numbers[whole:]:
+        for number in self._folder.numbers("plan")[whole:]:
             self._folder.delete(part_name("plan", number))
         return self._folder.planned(whole - 1) if whole else None
 
@@ -351,20 +362,14 @@ class Run:
             return
 
 
-class _Pace:
-    """Seconds left, from the pace of this attempt since its first image ended: starting up says nothing of it."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
-
-    def eta_s(self, ended: int, planned: int) -> float | None:
-        now = time.monotonic()
-        if self._first is None and ended > 0:
-            self._first = now, ended
-        if self._first is None or ended == self._first[1]:
-            return None
-        since, already = self._first
-        return max(0.0, (planned - ended) * (now - since) / (ended - already))
+def worker_spec(request: RunRequest, settings: Settings) -> WorkerSpec:
+    """What the workers of a run must know."""
+    lanes = request.threads + settings.lanes_extra
+    if request.runtime is Runtime.TORCH_CUDA:
+        lanes = max(lanes, settings.gpu_lanes)
+    return WorkerSpec(out_uri=request.out_uri, model_folder=str(request.model.folder), model_origin=request.model.origin,
+                      model_digest=request.model.digest, runtime=request.runtime, threads=request.threads, lanes=lanes,
+                      decode_limit_bytes=settings.decode_limit_bytes)
 
 
 @contextmanager

@@ -77,6 +77,12 @@ class RaySettings(BaseModel):
         default=300.0, description="how long workers may wait for a cluster's resources before the run gives up")
     runtime_env: dict[str, Any] = Field(
         default={}, description="Ray's runtime_env for the workers, as JSON; ours is merged with it")
+    images_per_job: Annotated[int, Field(ge=1)] = Field(
+        default=1_000_000, description="a run of more images, submitted by `segsvc serve`, is several jobs of the cluster")
+    jobs_at_once: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=4, description="of these, so many at the same time; each takes its part of the cluster")
+    away_s: Annotated[float, Field(gt=0)] = Field(
+        default=60.0, description="a cluster that answers nothing for so long has lost the jobs of `segsvc serve`")
 
 
 class ServeSettings(BaseModel):

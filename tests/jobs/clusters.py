@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,8 @@ class RayHead:
     client: str
     dashboard: str
     folder: Path
+    kill: Callable[[], None]  # at once, with all that runs there
+    start: Callable[[], None]  # again, at the same addresses
 
     @property
     def joined(self) -> dict[str, str]:
@@ -43,31 +45,37 @@ def ray_head(environment: Mapping[str, str], *, cpus: int) -> Iterator[RayHead]:
     folder = Path(tempfile.mkdtemp(prefix="segsvc-test-ray-"))
     gcs, client, dashboard, agent = _free_ports(4)
     said = folder / "head.log"
-    with said.open("w") as log:
-        process = subprocess.Popen(
-            [str(RAY), "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", gcs,
-             "--ray-client-server-port", client, "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard,
-             "--dashboard-agent-listen-port", agent, "--min-worker-port", "0", "--max-worker-port", "0", "--num-cpus",
-             str(cpus), "--num-gpus", "0", "--object-store-memory", "80000000", "--temp-dir", str(folder / "ray"),
-             "--disable-usage-stats"],
-            env={**environment, **LOOPBACK, **PATIENT, "RAY_AUTH_MODE": "disabled"}, stdout=log, stderr=subprocess.STDOUT,
-            cwd=folder, start_new_session=True)
-    try:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        with said.open("w") as log:
+            processes.append(subprocess.Popen(
+                [str(RAY), "start", "--head", "--block", "--node-ip-address", "127.0.0.1", "--port", gcs,
+                 "--ray-client-server-port", client, "--dashboard-host", "127.0.0.1", "--dashboard-port", dashboard,
+                 "--dashboard-agent-listen-port", agent, "--min-worker-port", "0", "--max-worker-port", "0", "--num-cpus",
+                 str(cpus), "--num-gpus", "0", "--object-store-memory", "80000000", "--temp-dir", str(folder / "ray"),
+                 "--disable-usage-stats"],
+                env={**environment, **LOOPBACK, **PATIENT, "RAY_AUTH_MODE": "disabled"}, stdout=log,
+                stderr=subprocess.STDOUT, cwd=folder, start_new_session=True))
         deadline = time.monotonic() + _START_S
         while STARTED not in said.read_text():
-            if process.poll() is not None or time.monotonic() > deadline:
+            if processes[-1].poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"expected a Ray cluster, got: {said.read_text()[-2000:]}")
             time.sleep(0.1)
-        yield RayHead(f"127.0.0.1:{gcs}", f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", folder)
-    finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+
+    def kill() -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(processes[-1].pid, signal.SIGKILL)
+        processes[-1].wait()
+
+    try:
+        start()
+        yield RayHead(f"127.0.0.1:{gcs}", f"ray://127.0.0.1:{client}", f"http://127.0.0.1:{dashboard}", folder, kill, start)
+    finally:
+        processes[-1].terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            processes[-1].wait(20)
+        kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ import pytest
 
 from jobs import hands
 from segsvc.errors import ConfigError
-from tests.chaos.outs import NONE, FileOut, differences
+from tests.chaos.outs import NONE, FileOut, differences, numbers
 from tests.conftest import Program
 from tests.jobs.clusters import RayHead, processes_with, ray_head
 from tests.postgres_server import new_database, postgres_server
 from tests.scenes import write_scenes
 
-MOST_S = 200.0
+MOST_S = 250.0
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -40,10 +40,10 @@ def database() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def served(segsvc: Program, head: RayHead, database: str) -> Iterator[httpx.Client]:
+def served(segsvc: Program, head: RayHead, database: str, **settings: str) -> Iterator[httpx.Client]:
     """A server whose runs go to the cluster."""
     process = segsvc.start("serve", "--port", "0", "--ledger", database, environment={
-        "RAY_ADDRESS": head.dashboard, "RAY_AUTH_MODE": "disabled", "SEGSVC_REVIEW__SEED": "1"})
+        "RAY_ADDRESS": head.dashboard, "RAY_AUTH_MODE": "disabled", "SEGSVC_REVIEW__SEED": "1", **settings})
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip().removesuffix("/review")
@@ -62,6 +62,10 @@ def submit(client: httpx.Client, folder: Path, out: str, **more: object) -> str:
     return str(answer.json()["id"])
 
 
+def names_of(scenes: Path) -> list[str]:
+    return sorted(path.name for path in (scenes / "in").iterdir())
+
+
 def until(client: httpx.Client, run_id: str, *states: str) -> dict[str, Any]:
     give_up = time.monotonic() + MOST_S
     while (found := client.get(f"/v1/runs/{run_id}").json())["state"] not in states:
@@ -70,29 +74,67 @@ def until(client: httpx.Client, run_id: str, *states: str) -> dict[str, Any]:
     return dict(found)
 
 
-def test_a_run_goes_to_the_cluster_and_ends_like_one_of_this_machine_though_its_job_is_killed(
-        segsvc: Program, head: RayHead, database: str) -> None:
-    folder = segsvc.folder
-    names = [path.name for path in write_scenes(folder / "in", 300)]
-    clean = segsvc("run", folder / "in", "--out", folder / "clean", "--model", "bright", "--flag-at", "0.5",
-                   "--shard-size", "2")
+@pytest.fixture(scope="module")
+def scenes(environment: dict[str, str], bright: object, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 images in `in`, and their run on this machine in `clean`."""
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder / "in", 300)
+    clean = Program(environment, folder)("run", folder / "in", "--out", folder / "clean", "--model", "bright", "--flag-at",
+                                         "0.5", "--shard-size", "2")
     assert clean.code == 0, clean.stderr
-    with served(segsvc, head, database) as client:
-        run_id = submit(client, folder, "out")
-        give_up = time.monotonic() + MOST_S
-        while not list((folder / "out").glob("images/part-*.parquet")):
-            assert time.monotonic() < give_up, client.get(f"/v1/runs/{run_id}").json()
-            time.sleep(0.02)
-        jobs = [pid for pid, words in processes_with(str(folder / "out")).items() if "jobs.batch" in words]
-        for pid in jobs:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        assert jobs
+    return folder
+
+
+def jobs_of(folder: Path, part: str = "") -> list[int]:
+    """The processes of that run's jobs, whose command line holds `part`."""
+    return [pid for pid, words in processes_with(str(folder)).items() if "jobs.batch" in words and part in words]
+
+
+def kill(processes: list[int]) -> None:
+    assert processes
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def wait_for(there: Callable[[], object]) -> None:
+    give_up = time.monotonic() + MOST_S
+    while not there():
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def test_a_large_run_is_several_jobs_and_ends_like_one_of_this_machine_though_they_are_killed(
+        segsvc: Program, head: RayHead, database: str, scenes: Path) -> None:
+    out = scenes / "out"
+    with served(segsvc, head, database, SEGSVC_RAY__IMAGES_PER_JOB="200") as client:
+        run_id = submit(client, scenes, "out")
+        wait_for(lambda: numbers(FileOut(out), "images"))
+        kill(jobs_of(out))  # the first one, which begins the run: that is a new attempt
+        wait_for(lambda: jobs_of(out, '"first":100'))
+        kill(jobs_of(out, '"first":100'))  # a stretch: it alone is submitted again
         ended = until(client, run_id, "succeeded", "failed")
-        assert (ended["state"], ended["attempt"]) == ("succeeded", 2), ended
+        assert (ended["state"], ended["attempt"], ended["images"]["done"]) == ("succeeded", 2, 300), ended
         waiting = client.get("/v1/candidates", params={"run": run_id, "limit": 500}).json()["items"]
         assert len(waiting) == min(500, ended["candidates"]["review"])
-    assert differences(FileOut(folder / "out"), FileOut(folder / "clean"), images=names) == NONE
+    assert differences(FileOut(out), FileOut(scenes / "clean"), images=names_of(scenes)) == NONE
+
+
+@pytest.mark.skipif("CHAOS_KILLS" not in os.environ, reason="takes some minutes: `make chaos`")
+def test_a_run_ends_though_the_clusters_head_is_killed_and_started_again(
+        segsvc: Program, head: RayHead, database: str, scenes: Path) -> None:
+    out = scenes / "headless"
+    with served(segsvc, head, database, SEGSVC_RAY__IMAGES_PER_JOB="90", SEGSVC_RAY__JOBS_AT_ONCE="2",
+                SEGSVC_RAY__CPUS_PER_WORKER="1", SEGSVC_RAY__AWAY_S="2") as client:
+        run_id = submit(client, scenes, "headless")
+        wait_for(lambda: numbers(FileOut(out), "images") & set(range(45, 150)))
+        assert not numbers(FileOut(out), "images") >= set(range(150))
+        head.kill()
+        wait_for(lambda: client.get(f"/v1/runs/{run_id}").json()["attempt"] == 2)
+        head.start()
+        ended = until(client, run_id, "succeeded", "failed")
+        assert (ended["state"], ended["attempt"]) == ("succeeded", 2), ended
+    assert differences(FileOut(out), FileOut(scenes / "clean"), images=names_of(scenes)) == NONE
 
 
 def test_a_job_is_stopped_where_its_run_is_cancelled_and_says_why_where_it_cannot_be_done(
