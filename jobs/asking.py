@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.webhooks import Allowed
+from segsvc import clock
 from segsvc.asking import Asked, Place, Within, request_of
 from segsvc.card import describe
 from segsvc.errors import ConfigError
@@ -103,7 +103,7 @@ class Desk:
     def _own_out(self) -> str:
         """A new folder for a run that names none: beside the ledger, or among this user's data."""
         folder = (self.ledger.folder or user_data("")) / "runs"
-        return str(Path(folder) / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}")
+        return str(Path(folder) / f"{clock.utc_now():%Y%m%d-%H%M%S}-{secrets.token_hex(4)}")
 
 
 def model_of(name: str, reach: Reach | None) -> Model:

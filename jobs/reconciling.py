@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from jobs.rules import Rules
-from segsvc.errors import ConfigError
+from segsvc.errors import ConfigError, RunError
 from segsvc.event_documents import NOTHING_TAKEN, ReconcileDocument, TakenDocument
 from segsvc.ledger import events
 from segsvc.ledger.event_errands import EndListing, HearObjects
@@ -18,6 +19,7 @@ from segsvc.stores.s3.buckets import split_uri
 from segsvc.types import ImageRef
 
 _PIECE = 500  # objects that are stored by one transaction
+_SET_BACK_S = 0.5  # less a clock drifts, or is slewed
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class Listing:
     prefix: str
     rules: Rules
     began: int = field(default_factory=events.begin_listing)
+    _began_s: float = field(default_factory=time.monotonic)
     listed: int = 0
     unmatched: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -51,6 +54,14 @@ class Listing:
         if piece:
             yield tuple(piece)
 
+    def check_clock(self) -> None:
+        """Raises RunError where the clock was set back: then what came since cannot be told from what is gone."""
+        behind_s = time.monotonic() - self._began_s - (events.begin_listing() - self.began) / 1e6
+        if behind_s > _SET_BACK_S:
+            raise RunError(f"reconcile: expected a clock that goes on while {self.prefix} is listed, it was set back by "
+                           f"{behind_s:.0f} s. What was found is queued, nothing was marked as gone; give the same command "
+                           "again.")
+
     def document(self, *, dry_run: bool, queued: int, known: int, gone: int) -> ReconcileDocument:
         """The listing in numbers."""
         return ReconcileDocument(
@@ -62,13 +73,15 @@ def reconcile(prefix: str, rules: Rules, take: Callable[[HearObjects], TakenDocu
               ) -> ReconcileDocument:
     """Lists the prefix, queues what was not put into a run yet, and marks what is gone. take, end: who stores it.
 
-    Raises ConfigError, StoreError where it cannot be listed: what was queued until then stays so, and nothing is gone.
+    Raises ConfigError, StoreError where it cannot be listed, RunError where the clock was set back meanwhile: what was
+    queued until then stays so, and nothing is gone.
     """
     listing = Listing(_checked(prefix, rules), rules)
     taken = NOTHING_TAKEN
     taking = rules.taking()
     for piece in listing.pieces():
         taken = taken + take(HearObjects(rules=taking, heard=piece, listing=listing.began))
+    listing.check_clock()
     gone = end(EndListing(prefix=listing.prefix, listing=listing.began))
     take(HearObjects(rules=taking, heard=(), at_once=True))
     return listing.document(dry_run=False, queued=taken.queued, known=taken.known + taken.stale, gone=gone)

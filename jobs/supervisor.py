@@ -25,6 +25,7 @@ from segsvc.documents import RunDocument
 from segsvc.errors import SegsvcError
 from segsvc.ledger import job_work
 from segsvc.ledger.errors import Lost
+from segsvc.ledger.heartbeats import Heartbeats
 from segsvc.ledger.intake import import_run
 from segsvc.ledger.job_records import Lease
 from segsvc.ledger.opening import Ledger
@@ -76,6 +77,7 @@ class Supervisor:
         self._lease_s = lease_s
         self._holder = f"{socket.gethostname()}:{os.getpid()}"
         self._held: list[_Held] = []
+        self._heartbeats = Heartbeats()
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._intakes = ThreadPoolExecutor(1, thread_name_prefix="intake")
@@ -128,7 +130,8 @@ class Supervisor:
     def _look(self) -> None:
         """Takes runs from who is lost, and as many that wait as there are free hands; hears who is to be cancelled."""
         tokens = [held.lease.token for held in self._held]
-        lost = job_work.lose_overdue(self._ledger, but=tokens, all_of_others=not self._ledger.is_postgres)
+        lost = job_work.lose_overdue(self._ledger, self._heartbeats, lease_s=self._lease_s, but=tokens,
+                                     all_of_others=not self._ledger.is_postgres)
         if lost:
             log.warning("runs whose holder was not heard of any more: %d", lost)
         while self._free and (lease := job_work.take(self._ledger, self._holder, lease_s=self._lease_s)) is not None:

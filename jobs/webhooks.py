@@ -17,12 +17,12 @@ import secrets
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from segsvc import clock
 from segsvc.errors import ConfigError, SegsvcError
 from segsvc.ledger import deliveries
 from segsvc.ledger.deliveries import Delivery
@@ -100,7 +100,7 @@ class Webhooks:
     def _loop(self) -> None:
         while not self._closing.wait(_LOOKS_EVERY_S):
             try:
-                for delivery in deliveries.due(self._ledger, time.time_ns() // 1000):
+                for delivery in deliveries.due(self._ledger):
                     if self._closing.is_set():
                         return
                     self._deliver(delivery)
@@ -130,7 +130,7 @@ class Webhooks:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         host = parts.hostname or ""
         addresses = self._allowed.addresses(host, port)
-        now, body = int(time.time()), delivery.body.encode()
+        now, body = int(clock.utc_now().timestamp()), delivery.body.encode()
         connection = _Pinned(host, port, addresses, ssl.create_default_context() if parts.scheme == "https" else None)
         try:
             connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, {

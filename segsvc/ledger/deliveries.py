@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
+from segsvc import clock
 from segsvc.ledger.opening import Ledger
-from segsvc.ledger.tables import DELIVERIES, as_time
+from segsvc.ledger.tables import DELIVERIES, as_time, as_us
 from segsvc.ledger.writer import Writing
 from segsvc.types import stable_id
 
@@ -39,10 +40,13 @@ def note(writing: Writing, row: Mapping[Any, Any], state: str, attempt: int, url
             body=body, made_at=writing.now, due_at=writing.now, tries=0, answer=""))
 
 
-def due(ledger: Ledger, now_us: int, *, limit: int = 20) -> list[Delivery]:
-    """What is to be sent now, the oldest first."""
+def due(ledger: Ledger, *, limit: int = 20) -> list[Delivery]:
+    """What is to be sent now, the oldest first; what was put off before the clock was set back too."""
+    now = as_us(clock.utc_now())
+    set_back = (and_(DELIVERIES.c.tries == tries, DELIVERIES.c.due_at > now + clock.APART_US + after_s * 1_000_000)
+                for tries, after_s in enumerate((0, *TRIES_AFTER_S)))
     with ledger.read() as conn:
-        rows = conn.execute(select(DELIVERIES).where(DELIVERIES.c.due_at <= now_us).order_by(
+        rows = conn.execute(select(DELIVERIES).where(or_(DELIVERIES.c.due_at <= now, *set_back)).order_by(
             DELIVERIES.c.due_at, DELIVERIES.c.number).limit(limit)).mappings()
         return [Delivery(row["number"], row["event_id"], row["url"], row["body"], row["tries"]) for row in rows]
 

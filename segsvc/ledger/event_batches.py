@@ -6,11 +6,11 @@ notes it. So whatever dies in between, nothing is lost, and nothing is done twic
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 
 from sqlalchemy import Select, func, insert, select, update
 
+from segsvc import clock
 from segsvc.ledger import jobs
 from segsvc.ledger.event_records import Batch, BatchImage
 from segsvc.ledger.job_records import NewJob
@@ -23,15 +23,19 @@ MOST_ERROR_CHARACTERS = 2_000
 
 
 def cut_due(ledger: Ledger) -> int:
-    """Cuts what has waited long enough, or is many enough, into batches; how many."""
-    due, now = 0, as_us(datetime.now(UTC))
+    """Cuts what has waited long enough, or is many enough, into batches; how many.
+
+    What was queued later than now was queued before the clock was set back: long enough ago.
+    """
+    due, now = 0, as_us(clock.utc_now())
     with ledger.read() as conn:
         waiting = conn.execute(select(S3_WORK.c.rule_no, func.count(), func.min(S3_WORK.c.queued_at)).where(
             S3_WORK.c.batch_no == 0).group_by(S3_WORK.c.rule_no).order_by(S3_WORK.c.rule_no)).all()
         limits = {row.number: row for row in conn.execute(select(S3_RULES)).all()} if waiting else {}
     for rule_no, count, since in waiting:
         seconds, images = limits[rule_no].seconds, limits[rule_no].images
-        batches = -(-count // images) if since + round(seconds * 1e6) <= now else count // images
+        is_due = since + round(seconds * 1e6) <= now or since > now + clock.APART_US
+        batches = -(-count // images) if is_due else count // images
         for _ in range(batches):
             due += ledger.write(partial(_cut, rule_no=rule_no, most=images))
     return due

@@ -2,16 +2,17 @@
 
 Of each object the latest is kept, whatever order it came in: by S3's sequencer where both have one, else by time. A version
 of it that a model has not seen waits to be put into a run; (URI, ETag, digest of the model) is what is never done twice.
+What changed later than now was changed before the clock was set back, thus before a listing that began since.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import and_, bindparam, delete, func, insert, or_, select, update
 
+from segsvc import clock
 from segsvc.event_documents import TakenDocument
 from segsvc.ledger.bulk import inserting, or_nothing
 from segsvc.ledger.event_records import Heard, Stray, StrayRecord, TakingRule
@@ -57,16 +58,15 @@ def take_in(ledger: Ledger, rules: Sequence[TakingRule], heard: Sequence[Heard],
 
 def begin_listing() -> int:
     """The time at which a listing begins: what changes later, it may not know."""
-    return as_us(datetime.now(UTC))
+    return as_us(clock.utc_now())
 
 
 def end_listing(ledger: Ledger, prefix: str, listing: int) -> int:
     """Marks as gone what lies below the prefix and was not in the listing; how many. What was heard since stays."""
-    missing = (func.substr(S3_OBJECTS.c.uri, 1, len(prefix)) == prefix) & ~S3_OBJECTS.c.gone & (
-        S3_OBJECTS.c.listed_at < listing) & (S3_OBJECTS.c.changed_at < listing)
-
     def work(writing: Writing) -> int:
         conn = writing.conn
+        missing = (func.substr(S3_OBJECTS.c.uri, 1, len(prefix)) == prefix) & ~S3_OBJECTS.c.gone & and_(*(
+            or_(at < listing, at > _latest(writing)) for at in (S3_OBJECTS.c.listed_at, S3_OBJECTS.c.changed_at)))
         waiting = (S3_WORK.c.batch_no == _WAITING) & S3_WORK.c.uri.in_(select(S3_OBJECTS.c.uri).where(missing))
         conn.execute(delete(S3_WORK).where(waiting))
         return conn.execute(update(S3_OBJECTS).where(missing).values(
@@ -112,7 +112,8 @@ def _hear(writing: Writing, heard: Heard, model_digest: str, rule_no: int, listi
         _ADD.run(writing.conn, {"uri": heard.uri, **new})
     else:
         same = not row["gone"] and not heard.gone and row["etag"] == heard.etag
-        later = _is_later(heard, row) if listing is None else not same and row["changed_at"] < listing
+        later = _is_later(heard, row) if listing is None else (
+            not same and not listing <= row["changed_at"] <= _latest(writing))
         if listing is not None:
             _SEEN.run(writing.conn, {"key": heard.uri, "at": listing})
         if later:
@@ -129,6 +130,11 @@ def _hear(writing: Writing, heard: Heard, model_digest: str, rule_no: int, listi
         uri=heard.uri, etag=heard.etag, model_digest=model_digest, size_bytes=heard.size_bytes, rule_no=rule_no,
         queued_at=writing.now, batch_no=_WAITING))
     return "queued" if added.rowcount else "known"
+
+
+def _latest(writing: Writing) -> int:
+    """The latest time that can have been stored since the clock was last set back."""
+    return writing.now + clock.APART_US
 
 
 def _is_later(heard: Heard, row: dict[str, object]) -> bool:

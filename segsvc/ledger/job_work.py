@@ -1,7 +1,8 @@
 """Runs as who works on them sees them: taken by a lease, kept by signs of life, ended once.
 
-A lease has a token. Whoever was not heard of until its end has lost the run: it is queued again as a new attempt, and what
-the former holder says later, with the old token, changes nothing. What is done is said by published parts alone.
+A lease has a token. Whoever is not heard of for its length has lost the run: it is queued again as a new attempt, and what
+the former holder says later, with the old token, changes nothing. What is done is said by published parts alone. How long
+nothing was heard is measured by who looks, on a steady clock: machines' clocks differ, and are set while runs go on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import select, update
 from segsvc.documents import ImageCounts, RunDocument, RunState
 from segsvc.ledger import service_counts
 from segsvc.ledger.errors import Lost
+from segsvc.ledger.heartbeats import Heartbeats
 from segsvc.ledger.job_records import AttemptState, Lease
 from segsvc.ledger.job_rows import FREE, Row, change, counts, job, job_row, move
 from segsvc.ledger.opening import Ledger
@@ -90,18 +92,18 @@ def give_back(ledger: Ledger, lease: Lease) -> None:
     ledger.write(lambda writing: _queue_again(writing, _held(writing, lease), "the server ended"))
 
 
-def lose_overdue(ledger: Ledger, *, but: Collection[str] = (), all_of_others: bool = False) -> int:
-    """Takes runs from holders that were not heard of until their lease's end; how many.
+def lose_overdue(ledger: Ledger, heartbeats: Heartbeats, *, lease_s: float, but: Collection[str] = (),
+                 all_of_others: bool = False) -> int:
+    """Takes runs from holders that were not heard of for so long; how many. heartbeats: what was heard of them before.
 
     but: tokens that are held here. all_of_others: also those whose lease goes on; where one process alone has the ledger,
     no other can be alive.
     """
     def work(writing: Writing) -> int:
-        held = select(JOBS).where(JOBS.c.state == RunState.RUNNING.value)
-        if not all_of_others:
-            held = held.where(JOBS.c.lease_until < writing.now)
-        rows = [row for row in writing.conn.execute(held).mappings().all()
-                if row["lease_token"] not in but]
+        held = writing.conn.execute(select(JOBS).where(JOBS.c.state == RunState.RUNNING.value)).mappings().all()
+        silent_s = heartbeats.silent_s({row["number"]: (row["lease_token"], row["lease_until"]) for row in held})
+        rows = [row for row in held if row["lease_token"] not in but
+                and (all_of_others or silent_s[row["number"]] > lease_s)]
         for row in rows:
             _lose(writing, row, f"{row['lease_holder']} was not heard of any more")
         return len(rows)

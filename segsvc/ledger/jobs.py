@@ -20,7 +20,7 @@ from segsvc.ledger.writer import Writing
 
 MOST_A_PAGE = 200
 LONGEST_KEY = 255
-_KEY_ANSWERED_WITHIN_US = 60_000_000  # a first request that was not answered by then was cut off
+_KEY_ANSWERED_WITHIN_US = 60_000_000  # a first request to another server that was not answered by then was cut off
 _NO_IMAGES = ImageCounts(listed=0, done=0, empty=0, failed=0, quarantined=0)
 _NO_CANDIDATES = CandidateCounts(accepted=0, review=0, rejected=0)
 
@@ -46,17 +46,21 @@ def known(ledger: Ledger, user_id: int, key: str, body: bytes) -> Job | None:
             raise Refused(f"Idempotency-Key: expected a new key for another request, got {key!r}, which came with another "
                           "body before")
         if there["job_no"] is None:
-            if there["asked_at"] > writing.now - _KEY_ANSWERED_WITHIN_US:
+            if (user_id, key) in ledger.answering or abs(writing.now - there["asked_at"]) < _KEY_ANSWERED_WITHIN_US:
                 raise Conflict(f"Idempotency-Key: the first request with the key {key!r} is still being answered; ask again")
             conn.execute(update(JOB_KEYS).where(own).values(asked_at=writing.now))
             return None
         return job(conn.execute(select(JOBS).where(JOBS.c.number == there["job_no"])).mappings().one())
 
-    return ledger.write(work)
+    found = ledger.write(work)
+    if found is None:
+        ledger.answering.add((user_id, key))
+    return found
 
 
 def forget(ledger: Ledger, user_id: int, key: str) -> None:
     """The request with this key began no run: it may be made again, also with another body."""
+    ledger.answering.discard((user_id, key))
     ledger.write(lambda writing: writing.conn.execute(delete(JOB_KEYS).where(
         JOB_KEYS.c.user_id == user_id, JOB_KEYS.c.key == key, JOB_KEYS.c.job_no.is_(None))))
 
@@ -70,7 +74,10 @@ def submit(ledger: Ledger, new: NewJob, *, user_id: int = 0, key: str | None = N
                 JOB_KEYS.c.user_id == user_id, JOB_KEYS.c.key == key).values(job_no=number))
         return new.run_id
 
-    return find(ledger, ledger.write(work))
+    run_id = ledger.write(work)
+    if key is not None:
+        ledger.answering.discard((user_id, key))
+    return find(ledger, run_id)
 
 
 def queue(writing: Writing, new: NewJob) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from segsvc import clock
 from segsvc.imaging.outlines import polygons_mask
 from segsvc.ledger import label_rows as made
 from segsvc.ledger.candidates import storable
@@ -124,7 +125,9 @@ def mine(ledger: Ledger, reader: Reader, name: str, limit: int = 50) -> list[Lab
 
 def _lease(writing: Writing, reader: Reader, row: SetRow, n: int, holding: Sequence[str]) -> list[int]:
     conn, me = writing.conn, reader.user_id
-    conn.execute(delete(LABEL_LEASES).where(LABEL_LEASES.c.until <= writing.now))
+    until = writing.now + row.record.lease_s * 1_000_000
+    set_back = (LABEL_LEASES.c.set_no == row.number) & (LABEL_LEASES.c.until > until + clock.APART_US)
+    conn.execute(delete(LABEL_LEASES).where((LABEL_LEASES.c.until <= writing.now) | set_back))
     leases: dict[int, set[int]] = {}
     for image_no, user_id in conn.execute(select(LABEL_LEASES.c.image_no, LABEL_LEASES.c.user_id).where(
             LABEL_LEASES.c.set_no == row.number)):
@@ -151,8 +154,7 @@ def _lease(writing: Writing, reader: Reader, row: SetRow, n: int, holding: Seque
     for image_no in (*renewed, *found):
         conn.execute(delete(LABEL_LEASES).where(LABEL_LEASES.c.set_no == row.number, LABEL_LEASES.c.image_no == image_no,
                                                 LABEL_LEASES.c.user_id == me))
-        conn.execute(insert(LABEL_LEASES).values(set_no=row.number, image_no=image_no, user_id=me,
-                                                 until=writing.now + row.record.lease_s * 1_000_000))
+        conn.execute(insert(LABEL_LEASES).values(set_no=row.number, image_no=image_no, user_id=me, until=until))
     return found
 
 

@@ -36,6 +36,7 @@ class Ledger:
         self.bundled_sqlite = record.bundled_sqlite
         self.anchors = AnchorPlace(record.anchors if record.anchors is not None else _default_anchors(place, folder))
         self.attempts = Attempts()
+        self.answering = set[tuple[int, str]]()  # users and keys of requests that are being answered here
         self.secret = secrets.token_urlsafe(32)  # of this opening; it stands in the folder's lock
         self._gate, self._url = gate, url
         self._lock = FolderLock(folder) if folder is not None else None

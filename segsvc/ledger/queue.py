@@ -12,6 +12,7 @@ from itertools import chain, islice
 
 from sqlalchemy import BigInteger, BindParameter, Connection, Integer, and_, bindparam, delete, exists, insert, or_, select
 
+from segsvc import clock
 from segsvc.ledger import lanes
 from segsvc.ledger.candidates import decision_rows, items, numbers_of
 from segsvc.ledger.errors import Refused
@@ -38,6 +39,7 @@ _FREE_GOLD = Prepared(_FIRST_FREE.where(~exists().where(
 _SETS = select(QUEUE.c.read_by).where(_OF_LANE).order_by(QUEUE.c.read_by).limit(1)
 _FIRST_SET, _NEXT_SET = Prepared(_SETS), Prepared(_SETS.where(QUEUE.c.read_by > bindparam("after")))
 _END_OLD = Prepared(delete(LEASES).where(LEASES.c.until <= bindparam("now")))
+_END_SET_BACK = Prepared(delete(LEASES).where(LEASES.c.run_no == bindparam("run_no"), LEASES.c.until > bindparam("latest")))
 _IS_LEASE = (LEASES.c.run_no == bindparam("run_no")) & (LEASES.c.candidate_no == bindparam("candidate_no"))
 _HOLDER = Prepared(select(LEASES.c.user_id).where(_IS_LEASE))
 _END, _HOLD = Prepared(delete(LEASES).where(_IS_LEASE)), Prepared(insert(LEASES))
@@ -89,6 +91,7 @@ class _Wanted:
 def _lease(writing: Writing, reader: Reader, run: RunRow, wanted: _Wanted, holding: Sequence[str]) -> list[int]:
     conn, until = writing.conn, writing.now + run.record.policy.lease_s * 1_000_000
     _END_OLD.run(conn, {"now": writing.now})
+    _END_SET_BACK.run(conn, {"run_no": run.number, "latest": until + clock.APART_US})  # given before the clock was set back
     held = numbers_of(conn, holding)
     _renew(conn, reader, run, held, until)
     given = _given(conn, reader, run, wanted, set(held))

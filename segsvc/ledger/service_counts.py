@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 
 from sqlalchemy import func, select
 
+from segsvc import clock
 from segsvc.documents import RunState
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.standing import OWED
@@ -65,5 +65,5 @@ def service_counts(ledger: Ledger) -> ServiceCounts:
     for name, number in rows:
         what, _, of = name.partition(":")
         counts[Counted(what)][of] = number
-    age_us = as_us(datetime.now(UTC)) - waits_since if waits_since is not None else 0
+    age_us = as_us(clock.utc_now()) - waits_since if waits_since is not None else 0
     return ServiceCounts(counts, max(0.0, age_us / 1e6), int(backlog))

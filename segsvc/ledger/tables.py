@@ -193,7 +193,8 @@ BAND_COUNTS = Table(
     sqlite_with_rowid=False)
 
 # Runs as they were asked for and how far they are; those that were made by a command come in when they are imported.
-# `changed` grows whenever anything of the row does. `lease_*`: who works on it, until when, and by which token.
+# `changed` grows whenever anything of the row does. `lease_*`: who works on it, and by which token; `lease_until` is by the
+# clock of who does, so that it moves is all that it tells others.
 JOBS = Table(
     "jobs", METADATA,
     _number("number", key=True), _text("run_id"), _text("asked"),  # JSON, as `segsvc.asking.Asked`

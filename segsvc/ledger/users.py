@@ -9,7 +9,6 @@ import hashlib
 import secrets
 import unicodedata
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
 from typing import Any
@@ -18,6 +17,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import bindparam, delete, func, insert, select, update
 
+from segsvc import clock
 from segsvc.errors import ConfigError, UnknownName
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.prepared import Prepared
@@ -204,4 +204,4 @@ def _sha256(token: str) -> str:
 
 
 def _now_us() -> int:
-    return as_us(datetime.now(UTC))
+    return as_us(clock.utc_now())

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import bindparam, select
 
+from segsvc import clock
 from segsvc.ledger.prepared import Prepared
 from segsvc.ledger.tables import DECISIONS, LABELLINGS, as_us
 from segsvc.ledger.writer import Writing
@@ -22,7 +23,9 @@ def worked(writing: Writing, user_id: int, *, shown_at: datetime | None, seconds
     away did not work. A clock that is ahead of ours is brought back to now.
     """
     latest = (statement.first(writing.conn, user_id=user_id) for statement in _LATEST)
-    before: int = max((row["worked_until"] for row in latest if row is not None), default=0)
+    # what ended later than now was before the clock was set back
+    before: int = max((row["worked_until"] for row in latest if row is not None and (
+        row["worked_until"] <= writing.now + clock.APART_US)), default=0)
     if shown_at is None and seconds is None:
         return None, before
     shown = as_us(shown_at) if shown_at is not None else None

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -20,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 from sqlalchemy import Connection, Engine, insert
 from sqlalchemy.exc import DBAPIError
 
+from segsvc import clock
 from segsvc.errors import SegsvcError
 from segsvc.ledger.anchors import Anchor, AnchorPlace
 from segsvc.ledger.bulk import inserting
@@ -193,7 +193,7 @@ class Writer:
 
     def _commit(self, jobs: list[_Job]) -> tuple[int, int, str] | None:
         with self._engine.connect() as conn, conn.begin() as transaction:
-            writing = Writing(conn, as_us(datetime.now(UTC)))
+            writing = Writing(conn, as_us(clock.utc_now()))
             for job in jobs:
                 job.attempt(writing)
             sealed = writing.seal()
@@ -217,7 +217,7 @@ class Writer:
         if not (due or at_end):
             return
         try:
-            self._anchors.add(Anchor(batches, decisions, head, as_us(datetime.now(UTC))))
+            self._anchors.add(Anchor(batches, decisions, head, as_us(clock.utc_now())))
         except (SegsvcError, OSError) as error:  # it is tried again; decisions go on
             _LOG.warning("ledger: the anchor of %d decisions could not be noted in %s: %s", decisions, self._anchors.place,
                          error)

@@ -15,6 +15,7 @@ import pytest
 from segsvc.documents import RunState
 from segsvc.errors import SegsvcError
 from segsvc.ledger import job_work, jobs
+from segsvc.ledger.heartbeats import Heartbeats
 from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.ledger.verifying import verify
 from segsvc.settings import RecordSettings
@@ -106,11 +107,13 @@ def test_a_run_that_was_taken_unheard_is_taken_again_once_its_lease_ends(cut: tu
     run_id = jobs.submit(ledger, new_job()).run_id
     proxy.cuts = 1
     with pytest.raises(SegsvcError, match="cannot be used"):
-        job_work.take(ledger, "here", lease_s=0.5)
+        job_work.take(ledger, "here", lease_s=0.1)
     assert jobs.find(ledger, run_id).state is RunState.RUNNING  # by somebody who does not know it
     assert job_work.take(ledger, "here", lease_s=60) is None
-    time.sleep(0.6)
-    assert job_work.lose_overdue(ledger) == 1
+    heartbeats = Heartbeats()
+    assert job_work.lose_overdue(ledger, heartbeats, lease_s=0.1) == 0
+    time.sleep(0.2)
+    assert job_work.lose_overdue(ledger, heartbeats, lease_s=0.1) == 1
     lease = job_work.take(ledger, "here", lease_s=60)
     assert lease is not None
     assert (lease.job.run_id, lease.job.attempt) == (run_id, 2)

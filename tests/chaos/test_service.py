@@ -37,10 +37,12 @@ pytestmark = pytest.mark.timeout(300 + 40 * KILLS)
 
 @dataclass(slots=True)
 class Server:
-    """`segsvc serve` on one port and ledger, started again after every death."""
+    """`segsvc serve` on one port and ledger, started again after every death. more: further flags and environment."""
 
     segsvc: Program
     port: int
+    more: tuple[str | Path, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
     family: Family = field(default_factory=Family)
     process: subprocess.Popen[str] | None = None
     starts: int = 0
@@ -49,8 +51,8 @@ class Server:
         """Starts it and waits until it answers."""
         self.starts += 1
         self.process = self.segsvc.start(
-            "serve", "--port", str(self.port), environment={
-                **self.family.environment, "SEGSVC_SERVE__LEASE_S": "1", "SEGSVC_REVIEW__SEED": "1"})
+            "serve", "--port", str(self.port), *self.more, environment={
+                **self.family.environment, "SEGSVC_SERVE__LEASE_S": "1", "SEGSVC_REVIEW__SEED": "1", **self.environment})
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("http://")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from segsvc.asking import Asked
 from segsvc.documents import ImageCounts, RunState
 from segsvc.ledger import intake, job_work, jobs
 from segsvc.ledger.errors import Conflict, Lost, Refused, Unknown
+from segsvc.ledger.heartbeats import Heartbeats
 from segsvc.ledger.job_records import AttemptState, Lease, NewJob
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.service_counts import Counted, service_counts
@@ -94,10 +95,13 @@ def test_runs_are_taken_in_their_order_and_each_by_one(ledger: Ledger) -> None:
 
 def test_a_holder_that_is_not_heard_of_loses_the_run_and_what_it_says_later_changes_nothing(ledger: Ledger) -> None:
     jobs.submit(ledger, new_job())
-    late = taken(ledger, lease_s=0.05)
-    time.sleep(0.1)
-    assert job_work.lose_overdue(ledger) == 1
-    assert job_work.lose_overdue(ledger) == 0
+    late = taken(ledger)
+    passed = [0.0]
+    heartbeats = Heartbeats(lambda: passed[0])
+    assert job_work.lose_overdue(ledger, heartbeats, lease_s=A_MINUTE) == 0
+    passed[0] = 2 * A_MINUTE
+    assert job_work.lose_overdue(ledger, heartbeats, lease_s=A_MINUTE) == 1
+    assert job_work.lose_overdue(ledger, heartbeats, lease_s=A_MINUTE) == 0
     again = taken(ledger)
     assert (again.job.attempt, again.token != late.token) == (2, True)
     for say in (lambda: job_work.beat(ledger, late, lease_s=A_MINUTE), lambda: job_work.fail(ledger, late, "no"),
@@ -107,8 +111,9 @@ def test_a_holder_that_is_not_heard_of_loses_the_run_and_what_it_says_later_chan
     assert jobs.find(ledger, late.job.run_id).state is RunState.RUNNING
     assert states(ledger) == [(1, AttemptState.QUEUED), (1, AttemptState.RUNNING), (1, AttemptState.LOST),
                               (2, AttemptState.QUEUED), (2, AttemptState.RUNNING)]
-    assert job_work.lose_overdue(ledger, but=[again.token], all_of_others=True) == 0
-    assert job_work.lose_overdue(ledger, all_of_others=True) == 1  # a server that alone has the ledger has begun
+    alone = partial(job_work.lose_overdue, ledger, heartbeats, lease_s=A_MINUTE, all_of_others=True)
+    assert alone(but=[again.token]) == 0
+    assert alone() == 1  # a server that alone has the ledger has begun
 
 
 def test_a_run_that_is_lost_again_and_again_without_an_image_fails_and_can_be_resumed(ledger: Ledger) -> None:
