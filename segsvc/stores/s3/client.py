@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 
 from segsvc.errors import StoreError
 from segsvc.settings import S3Settings
@@ -36,6 +37,7 @@ from segsvc.stores.s3.signing import Credentials, Signer, canonical_query, quote
 _PAUSE_S, _LONGEST_PAUSE_S = 0.1, 20.0
 _FIRST_ATTEMPTS = 7  # of a store that never answered this process: some 4 s until a wrong endpoint is said to be one
 _MOVES = 3  # how often a bucket's region may be followed
+_CLOCK_OFF_S = 60.0  # what is less no store minds
 _MOVED = frozenset({"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IncorrectEndpoint",
                     "IllegalLocationConstraintException"})
 
@@ -60,6 +62,7 @@ class _Way:
 
     endpoint: Endpoint
     signer: Signer
+    off_s: float  # by which its clock is put right
     credentials: Credentials | None
 
 
@@ -157,7 +160,7 @@ class BucketClient:
                     self._credentials = find_credentials(self.bucket, self.options)
                     place = self._settle(None)
         credentials = self._credentials
-        return _Way(*place, credentials() if credentials is not None else None)
+        return _Way(*place, place[1].off_s, credentials() if credentials is not None else None)
 
     def _settle(self, region: str | None) -> tuple[Endpoint, Signer]:
         endpoint = find_endpoint(self.bucket, self.options, region=region)
@@ -193,7 +196,8 @@ class BucketClient:
         if answer.status in AGAIN_STATUS or answer.code in AGAIN:
             return f"the answer {answer.names}"
         region = answer.headers.get("x-amz-bucket-region") or parsed_error(answer.body).get("Region", "")
-        if self._moved(answer, region, way) or (answer.code in EXPIRED and self._renewed(way)):
+        if self._moved(answer, region, way) or self._put_right(answer, way) or (
+                answer.code in EXPIRED and self._renewed(way)):
             return ""
         error = fatal(answer, uri=self.uri, endpoint=way.endpoint.url, region=region or way.endpoint.region)
         if error is not None:
@@ -214,6 +218,17 @@ class BucketClient:
             self._moves += 1
             self._settle(region)
             return True
+
+    def _put_right(self, answer: Answer, way: _Way) -> bool:
+        """Whether the store refused the time of a request and told its own, which requests are signed by from now on."""
+        if answer.code != "RequestTimeTooSkewed":
+            return False
+        try:
+            off_s = parsedate_to_datetime(answer.headers.get("date", "")).timestamp() - time.time()
+        except ValueError:
+            return False
+        way.signer.off_s = off_s
+        return abs(off_s - way.off_s) > _CLOCK_OFF_S
 
     def _renewed(self, way: _Way) -> bool:
         """Whether the chain gives other credentials now: a file or a service that was renewed meanwhile."""

@@ -42,14 +42,15 @@ class Signer:
         self._host = host
         self._region = region
         self._derived: tuple[Credentials, str, bytes] | None = None
+        self.off_s = 0.0  # how far the host's clock is ahead of ours, where it refused ours
 
     def signed(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes,
                credentials: Credentials, *, now_s: float | None = None) -> dict[str, str]:
         """`headers` with those that sign them. path, query: as `quoted_path` and `canonical_query` give them.
 
-        now_s: seconds since the epoch; by default the clock's.
+        now_s: seconds since the epoch; by default the clock's, put right by `off_s`.
         """
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s if now_s is not None else time.time() + self.off_s))
         digest = sha256(body).hexdigest() if body else _EMPTY
         signed = {name.lower(): value for name, value in headers.items()}
         signed |= {"x-amz-content-sha256": digest, "x-amz-date": stamp}

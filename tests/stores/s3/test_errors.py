@@ -6,6 +6,8 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,23 @@ def test_what_makes_a_store_unusable_ends_the_run_whatever_was_asked(use: UseSer
     with scripted(lambda asked: said) as (server, _):
         use(server)
         assert words in said_of(act)
+
+
+@pytest.mark.parametrize("off_s", [-3600, 3600])
+def test_a_clock_that_is_an_hour_off_is_put_right_by_what_the_store_says(use: UseServer, off_s: int) -> None:
+    def answer(asked: Asked) -> Said:
+        now = datetime.now(UTC) + timedelta(seconds=off_s)
+        signed = datetime.strptime(asked.headers["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        if abs(now - signed) > timedelta(minutes=15):
+            said = s3_error("RequestTimeTooSkewed", 403)
+            return Said(said.status, said.body, {**said.headers, "date": format_datetime(now, usegmt=True)})
+        return Said(body=b"abc", headers={"etag": '"e"'})
+
+    with scripted(answer) as (server, script):
+        use(server)
+        for _ in range(2):
+            assert PLUGIN.open(ImageRef("s3://photos/a.png", "e", 3)).read_all() == b"abc"
+        assert len(script.asked) == 3
 
 
 @pytest.mark.parametrize("said", [Said(404, b"<html>hushhush</html>"), Said(403, b"hushhush"), Said(400)])
