@@ -41,8 +41,6 @@ from segsvc.operating_point import Basis, OperatingPoint
 from segsvc.readahead import in_order
 from segsvc.readers import ReadLimits
 from segsvc.settings import RuntimeChoice, settings
-from segsvc.training.recipe import TrainingRequest
-from segsvc.training.trainer import train
 from segsvc.types import Runtime, stable_id
 
 _NO_FAULT = frozenset({ProblemKind.ONE_CLASS, ProblemKind.EMPTY_CLASS})  # of a set that only adds
@@ -154,6 +152,9 @@ class _Making:
         folder = self._work / asked.name
         if (folder / "card.json").is_file():
             return folder
+        from segsvc.training.recipe import TrainingRequest  # loads torch: what cannot be is refused at once
+        from segsvc.training.trainer import train
+
         return train(TrainingRequest(
             dataset=str(place), called=asked.called, task=asked.model.card.task, out=folder, init=str(asked.model.folder),
             epochs=asked.epochs, seed=asked.seed, licence=asked.model.card.licence, resume=True,

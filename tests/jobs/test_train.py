@@ -20,7 +20,7 @@ from tests.conftest import Program
 from tests.jobs.clusters import processes_with
 from tests.training import sets
 
-TRAIN = ("train", "data", "--task", "semantic", "--epochs", "6", "--threads", "1")
+TRAIN = ("train", "data", "--task", "semantic", "--epochs", "3", "--threads", "1")
 RAY = ("--executor", "ray", "--workers", "2")
 
 
