@@ -155,9 +155,9 @@ def _put_one(server: S3Server, log: Path) -> None:
 
 
 @contextlib.contextmanager
-def moto(folder: Path) -> Iterator[S3Server]:
-    """moto's server, which keeps any key as it is. Raises RuntimeError."""
-    (port,) = free_ports(1)
+def moto(folder: Path, *, port: int | None = None) -> Iterator[S3Server]:
+    """moto's server, which keeps any key as it is, and all in memory. Raises RuntimeError."""
+    port = port if port is not None else free_ports(1)[0]
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "moto.log"
     with log.open("ab") as written:

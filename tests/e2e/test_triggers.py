@@ -6,7 +6,7 @@ import json
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +76,12 @@ def rules(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def told(tmp_path: Path) -> Iterator[tuple[S3Server, str]]:
+@contextmanager
+def telling(folder: Path, *, port: int | None = None) -> Iterator[tuple[S3Server, str]]:
     """A store whose bucket `open` tells a queue of what is put and deleted, and the queue's URL."""
     import boto3
 
-    with moto(tmp_path / "moto") as server:
+    with moto(folder, port=port) as server:
         sqs = boto3.client("sqs", endpoint_url=server.url, aws_access_key_id=server.key[0],
                            aws_secret_access_key=server.key[1], region_name="us-east-1")
         queue = sqs.create_queue(QueueName="images")["QueueUrl"]
@@ -89,6 +89,12 @@ def told(tmp_path: Path) -> Iterator[tuple[S3Server, str]]:
         server.client().put_bucket_notification_configuration(Bucket="open", NotificationConfiguration={
             "QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}]})
         yield server, queue
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Iterator[tuple[S3Server, str]]:
+    with telling(tmp_path / "moto") as found:
+        yield found
 
 
 def runs_of(client: httpx.Client) -> list[dict[str, Any]]:
@@ -169,19 +175,25 @@ def test_a_server_that_has_the_ledger_does_what_commands_are_told(
         until(lambda: sum(run["state"] == "succeeded" for run in runs_of(client)) == 2, "two runs")
 
 
-def test_a_queue_that_a_server_follows_may_be_away(
-        segsvc: Program, told: tuple[S3Server, str], rules: Path, scenes: list[bytes]) -> None:
-    store, queue = told
-    with serving(segsvc, {**store.environment, "SEGSVC_SERVE__QUEUE": queue, "SEGSVC_SERVE__RULES": str(rules)}) as client:
+def test_a_queue_that_a_server_follows_may_be_away_and_come_back(
+        segsvc: Program, rules: Path, scenes: list[bytes], tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    with ExitStack() as stack:
+        there = stack.enter_context(ExitStack())
+        store, queue = there.enter_context(telling(tmp_path / "moto", port=port))
+        client = stack.enter_context(serving(segsvc, {
+            **store.environment, "SEGSVC_SERVE__QUEUE": queue, "SEGSVC_SERVE__RULES": str(rules)}))
         assert client.get("/readyz").json() == {"status": "ready", "queue": "ok"}
+        there.close()
+        until(lambda: client.get("/readyz").json()["queue"] == "away", "word that the queue is away")
+        assert client.get("/healthz").status_code == 200
+        there.enter_context(telling(tmp_path / "moto", port=port))
         store.client().put_object(Bucket="open", Key="street/img1.png", Body=scenes[0])
+        until(lambda: client.get("/readyz").json()["queue"] == "ok", "word that the queue is back")
         until(lambda: [run for run in runs_of(client) if run["state"] == "succeeded"], "run")
         answer = client.post("/v1/s3-events", json={"what": "is this"})
         assert (answer.status_code, answer.json()["kept_aside"]) == (202, 1)
         assert client.post("/v1/s3-events", content=b"{", headers={"Content-Type": "text/plain"}).status_code == 422
-        httpx.post(f"{store.url}/moto-api/reset")
-        until(lambda: client.get("/readyz").json()["queue"] == "away", "word that the queue is away")
-        assert client.get("/healthz").status_code == 200
 
 
 def test_what_is_wrong_is_told_before_anything_is_done(segsvc: Program, rules: Path, tmp_path: Path) -> None:
