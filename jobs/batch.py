@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from jobs.place import connected
 from segsvc.asking import Asked, request_of
 from segsvc.card import describe
-from segsvc.documents import RunDocument
+from segsvc.documents import RunDocument, RunState
 from segsvc.errors import ConfigError, ImageError, SegsvcError
 from segsvc.runner import Progress, Run
 from segsvc.settings import settings
@@ -125,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if document is None:
         return _DONE
     print(document.model_dump_json(indent=2))  # noqa: T201 (what this program is for)
-    return _SOME_FAILED if document.images.failed or document.images.quarantined else _DONE
+    is_over = document.state is RunState.SUCCEEDED  # else the rest is other jobs' to do, and what failed is told by the last
+    return _SOME_FAILED if is_over and document.images.failed + document.images.quarantined else _DONE
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
