@@ -108,7 +108,8 @@ class ServeSettings(BaseModel):
     runs_at_once: Annotated[int, Field(ge=0, le=64)] = Field(
         default=1, description="runs that this server works on at the same time; 0: it takes none, others do")
     lease_s: Annotated[float, Field(ge=1, le=3600)] = Field(
-        default=30.0, description="a run whose worker was not heard of for so long is taken up by another")
+        default=30.0, description="a run whose worker was not heard of for so long is taken up by another; the same for all "
+                                  "servers of a ledger")
     secure_cookies: bool = Field(default=False, description="browsers send the session by https alone: behind such a proxy")
     pictures_limit_bytes: Annotated[int, Field(ge=0)] = Field(
         default=4 * 1024**3, description="how much disk the pictures for view may take; those used longest ago go first")

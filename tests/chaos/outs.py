@@ -81,9 +81,9 @@ NONE = Differences()
 def differences(out: Out, clean: Out, *, images: Sequence[str]) -> Differences:
     """images: the names (last segments of the URIs) of all images that the run was given."""
     ours, theirs = out.names(), clean.names()
-    rows = _column(out, ours, "images", "image_uri")
+    rows = column(out, ours, "images", "image_uri")
     found = {uri.rsplit("/", 1)[1] for uri in rows}
-    ids = [*_column(out, ours, "images", "image_id"), *_column(out, ours, "candidates", "candidate_id")]
+    ids = [*column(out, ours, "images", "image_id"), *column(out, ours, "candidates", "candidate_id")]
     parts = sorted({name for name in (*ours, *theirs) if name.startswith(tuple(f"{kind}/part-" for kind in PARTS))})
     unlike = [name for name in parts if name not in ours or name not in theirs or out.read(name) != clean.read(name)]
     left = {name for name in set(ours) ^ set(theirs) if name not in parts and name != CLAIM}
@@ -93,10 +93,11 @@ def differences(out: Out, clean: Out, *, images: Sequence[str]) -> Differences:
         left=tuple(sorted(left)), said=tuple(_said(out, clean)))
 
 
-def _column(out: Out, names: Sequence[str], kind: str, column: str) -> list[str]:
-    parts = (name for name in names if name.startswith(f"{kind}/part-"))
-    tables = (pq.ParquetFile(io.BytesIO(out.read(name))).read([column]) for name in parts)
-    return [value for table in tables for value in table[column].to_pylist()]
+def column(out: Out, names: Sequence[str], kind: str, name: str) -> list[str]:
+    """All values of a column of the parts of that kind that are among the names."""
+    parts = (each for each in names if each.startswith(f"{kind}/part-"))
+    tables = (pq.ParquetFile(io.BytesIO(out.read(each))).read([name]) for each in parts)
+    return [value for table in tables for value in table[name].to_pylist()]
 
 
 def _said(out: Out, clean: Out) -> list[str]:
