@@ -179,7 +179,8 @@ def read_rules(path: Path) -> Rules:
     try:
         found = _File.model_validate(document).rules
     except ValidationError as error:
-        raise ConfigError(f"{what}: {'; '.join(_wording(each, document) for each in error.errors()[:5])}") from error
+        wrong = [each for each in error.errors() if each["type"] != "too_short" or error.error_count() == 1]
+        raise ConfigError(f"{what}: {'; '.join(_wording(each, document) for each in wrong[:5])}") from error
     doubled = [name for name, count in Counter(rule.name for rule in found).items() if count > 1]
     if doubled:
         raise ConfigError(f"{what}: expected rules with names of their own, got several called "
@@ -204,7 +205,11 @@ def _wording(problem: Any, document: object) -> str:
     if problem["type"] == "extra_forbidden":
         known = _known(steps) if where != "the document" else ["rules"]
         return f"{where}, {field}: expected one of {', '.join(known)}, got a field that is not known"
-    came = "" if problem["type"] == "missing" else f", got {problem['input']!r:.{_MOST_SHOWN}}"
+    if problem["type"] == "missing":
+        return f"{where}, {field}: expected a value, it is missing"
+    if problem["type"] == "too_short" and where == "the document":
+        return f"{where}, {field}: expected a rule at least, got none"
+    came = f", got {problem['input']!r:.{_MOST_SHOWN}}"
     said = problem["msg"].removeprefix("Value error, ")
     said = said if said.startswith(("expected", "out: expected")) else f"expected otherwise: {said}"
     if said.startswith("out: "):

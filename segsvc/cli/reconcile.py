@@ -32,7 +32,8 @@ def command(prefix: str, rules_file: Path, dry_run: bool, place: str, as_json: b
     with Triggering(place, rules_file) as triggering:
         document, runs = triggering.reconcile(prefix, dry_run=dry_run)
         if runs:
-            say(f"{len(runs)} runs of {sum(run.images for run in runs)} images are queued. {triggering.works}")
+            images = sum(run.images for run in runs)
+            say(f"queued: {len(runs)} run{'s' * (len(runs) > 1)}, {images} images. {triggering.works}")
         failed = [run for run in runs if run.run_id is None]
         for run in failed:
             say(f"rule {run.rule}: {run.images} images wait for a run: {run.error or 'nobody has queued it yet'}")

@@ -177,8 +177,8 @@ class Triggering:
         batches = [*waited, *event_batches.since(self._ledger, before)]
         numbers = {batch.number for batch in batches}
         if numbers:
-            say(f"{len(numbers)} runs of {sum(batch.images for batch in batches)} images; Ctrl-C leaves them to "
-                "`segsvc serve`.")
+            images = sum(batch.images for batch in batches)
+            say(f"{len(numbers)} run{'s' * (len(numbers) > 1)}, {images} images; Ctrl-C leaves them to `segsvc serve`.")
             self._supervising().start()
         while True:
             runs = self._shown([each for each in event_batches.since(self._ledger, 0) if each.number in numbers])

@@ -55,7 +55,7 @@ def test_what_a_listing_passes_over_no_rule_takes(tmp_path: Path, key: str, why:
     ("gather: {seconds: 5", "gather: {secs: 5", "rule 'street', gather.secs: expected one of seconds, images, got a field"),
     ("seconds: 5", "seconds: -1", "rule 'street', gather.seconds: expected otherwise: Input should be greater than or equal "
                                   "to 0, got -1"),
-    ("name: rest\n", "title: rest\n", "rule number 2, name: expected otherwise: Field required"),
+    ("name: rest\n", "title: rest\n", "rule number 2, name: expected a value, it is missing"),
     ("s3://photos/street/", "/photos", "rule 'street', prefix: expected s3://bucket/ or s3://bucket/prefix/, got '/photos'"),
     ("s3://photos/street/", "s3://photos/.hidden/", "rule 'street', prefix: expected a prefix without hidden folders"),
     ("s3://results/street", "s3://photos/street/out", "rule 'street', out: expected a place that does not lie below prefix"),
