@@ -35,8 +35,9 @@ types: $(VENV)/.ready  ## mypy --strict
 bench: $(VENV)/.ready  ## run every benchmark; each prints JSON with its peer's figure of the same run
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script" >&2; $(BIN)/python $$script; done
 
-chaos: $(VENV)/.ready  ## 200 seeded kills over executors, places and a bad network; the tables are build/chaos*.json
-	CHAOS_KILLS=200 $(BIN)/python -m pytest tests/chaos/test_long.py tests/chaos/test_service.py tests/jobs/test_submit.py -n 0
+chaos: $(VENV)/.ready  ## 200 seeded kills over executors, places, queues and a bad network; the tables are build/chaos*.json
+	CHAOS_KILLS=200 $(BIN)/python -m pytest tests/chaos/test_long.py tests/chaos/test_service.py tests/chaos/test_trigger.py \
+		tests/chaos/test_clock.py tests/jobs/test_submit.py -n 0
 
 models: $(VENV)/.ready  ## train the packaged models again, from their seeds
 	$(BIN)/python -m segsvc.training.nuclei --seed 0 --out segsvc/packaged_models
