@@ -122,6 +122,8 @@ def _message(found: Mapping[str, Any]) -> str:
     came = found.get("input")
     if isinstance(came, bytes):  # it is read as JSON only where it says that it is
         return "expected JSON, and `Content-Type: application/json` with it"
+    if found["type"] == "json_invalid":
+        return f"expected JSON, got something else from character {found['loc'][-1]} on: {found['ctx']['error']}"
     shown = "" if came is None or isinstance(came, dict) else f", got {str(came)[:_MOST_INPUT]!r}"
     return f"{found['msg']}{shown}"
 

@@ -103,6 +103,12 @@ def test_what_is_no_json_is_refused(shared: Served) -> None:
         assert (answer.status_code, kind(answer)) == (422, "invalid"), content
 
 
+def test_where_json_ends_being_json_is_told(shared: Served) -> None:
+    answer = shared.client.post("/v1/runs", content=b'{"input":', headers={"Content-Type": "application/json"})
+    assert (answer.status_code, kind(answer)) == (422, "invalid")
+    assert "expected JSON, got something else from character 9 on" in answer.json()["detail"]
+
+
 def test_json_that_does_not_say_so_is_told_how_to(shared: Served) -> None:
     answer = shared.client.post(f"/v1/review/runs/{shared.run_id}/lease", content=b'{"n": 1}')
     assert (answer.status_code, kind(answer)) == (422, "invalid")
