@@ -9,6 +9,7 @@ import json
 import os
 import random
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -106,22 +107,24 @@ class Followers:
     environment: dict[str, str]
     queue: str
     family: Family = field(default_factory=Family)
-    process: subprocess.Popen[str] | None = None
+    process: subprocess.Popen[bytes] | None = None
 
     def start(self, which: str) -> None:
-        rules, ledger = self.segsvc.folder / "rules.yaml", self.segsvc.folder / "ledger"
-        environment = {**self.environment, **self.family.environment}
-        if which == "trigger":
-            self.process = self.segsvc.start(
-                "trigger", "--queue", self.queue, "--rules", rules, "--ledger", ledger, environment=environment)
-        else:
-            self.process = self.segsvc.start("serve", "--port", "0", "--ledger", ledger, environment={
-                **environment, "SEGSVC_SERVE__QUEUE": self.queue, "SEGSVC_SERVE__RULES": str(rules)})
+        folder = self.segsvc.folder
+        words = {"trigger": ("trigger", "--queue", self.queue, "--rules", folder / "rules.yaml"),
+                 "server": ("serve", "--port", "0")}[which]
+        environment = {**self.segsvc.environment, **self.environment, **self.family.environment}
+        if which == "server":
+            environment |= {"SEGSVC_SERVE__QUEUE": self.queue, "SEGSVC_SERVE__RULES": str(folder / "rules.yaml")}
+        with (folder / "log").open("ab") as log:  # a pipe that nobody reads would stop it when it is full
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "segsvc", *map(str, words), "--ledger", str(folder / "ledger")], cwd=folder,
+                env=environment, stdout=log, stderr=log)
 
     def kill(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
         self.process = None
         self.family.end()
 
@@ -147,9 +150,9 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def following(segsvc: Program, bucket: Bucket, way: Watched) -> Iterator[Followers]:
     (segsvc.folder / "rules.yaml").write_text(RULES.format(out=segsvc.folder / "out"))
     followers = Followers(segsvc, bucket.store.environment, way.url)
-    yield followers
-    followers.family.end()
-    if followers.process is not None:
+    try:
+        yield followers
+    finally:
         followers.kill()
 
 
