@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema
 
+from segsvc import clock
 from segsvc.card import describe
 from segsvc.converting import ready_runtime
 from segsvc.errors import ConfigError
@@ -159,7 +160,7 @@ def operating_point(bands: BandsAsked, model: Model | None, say: Say,
         return own
     if model is not None and bands.flag_at < (floor := model.card.extraction.floor):
         say(f"note: {model.name} stores candidates from score {floor:g} on; nothing below is there to be flagged")
-    return by_hand(bands.flag_at, bands.accept_at, now=datetime.now(UTC), calibration=calibration)
+    return by_hand(bands.flag_at, bands.accept_at, now=clock.utc_now(), calibration=calibration)
 
 
 def _calibrated(bands: BandsAsked, calibration: OperatingPoint | None, model: Model | None) -> OperatingPoint:

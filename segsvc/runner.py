@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from segsvc import clock
 from segsvc.card import RunSpec
 from segsvc.claims import Desk, WorkerSpec
 from segsvc.documents import RunDocument, RunState
@@ -135,11 +136,11 @@ class Run:
 
     def _execute(self, on_progress: Callable[[Progress], None]) -> RunDocument:
         self._put_in_force()
-        attempt = self._attempt(now := datetime.now(UTC))
-        clock = time.monotonic() - max(0.0, (now - attempt.started_at).total_seconds())
+        attempt = self._attempt(now := clock.utc_now())
+        began = time.monotonic() - max(0.0, (now - attempt.started_at).total_seconds())
 
         def document(state: RunState, error: str | None = None) -> RunDocument:
-            ended = attempt.ended(datetime.now(UTC), time.monotonic() - clock)
+            ended = attempt.ended(clock.utc_now(), time.monotonic() - began)
             return summarise(self._folder, ended, state=state, error=error)
 
         try:
@@ -384,7 +385,7 @@ def _while_beginning(folder: RunFolder) -> Iterator[None]:
 
 def _stamped(point: OperatingPoint) -> OperatingPoint:
     """The point as it is put into force: a model's own has no time until then."""
-    return point if point.set_at is not None else point.model_copy(update={"set_at": datetime.now(UTC)})
+    return point if point.set_at is not None else point.model_copy(update={"set_at": clock.utc_now()})
 
 
 def _skipped_words(first: Shard | None) -> str:

@@ -24,7 +24,8 @@ LONGEST = (
     "cli/test_jobs.py", "e2e/test_triggers.py", "review_ui/browser/test_label_page.py", "cli/test_exports.py",
     "cli/test_ledger.py", "cli/test_calibrate.py", "cli/test_sample.py", "cli/test_train.py", "chaos/test_s3.py",
     "e2e/test_readme.py", "cli/test_bands.py", "e2e/test_loop.py", "cli/test_serve.py", "cli/test_usage.py",
-    "review_ui/browser/test_outbox.py", "training/test_trainer.py", "models/test_runtime.py", "cli/test_evaluate.py")
+    "review_ui/browser/test_outbox.py", "training/test_trainer.py", "models/test_runtime.py", "cli/test_evaluate.py",
+    "cli/test_improve.py", "chaos/test_kills.py", "chaos/test_service.py", "chaos/test_trigger.py", "chaos/test_clock.py")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: what tests interrupt would not hear
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -12,6 +12,7 @@ import random
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -55,6 +56,7 @@ class Server:
                 **self.family.environment, "SEGSVC_SERVE__LEASE_S": "1", "SEGSVC_REVIEW__SEED": "1", **self.environment})
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("http://")
+        threading.Thread(target=self.process.communicate, daemon=True).start()  # a pipe that is full would stop it
 
     def ask(self, method: str, path: str, **more: object) -> httpx.Response:
         """The answer, however often the server must be asked until it is there again."""
