@@ -149,7 +149,8 @@ def _ledger(folder: Path, runs: int) -> list[Row]:
     pace = [round(statistics.mean(took.computing for took in many[at:at + tenth]) / A_RUN * 1e6, 1)
             for at in range(0, runs, tenth)]
     return _rows("ledger", few, [submitting, *many], A_RUN * runs, {
-        "processor, us a unit, by tenths": pace, "runs": runs,
+        "processor, us a unit, by tenths": pace,
+        "and the few in between": [round(took.computing / A_RUN * 1e6, 1) for took in few], "runs": runs,
         "bytes a unit": round(_bytes(folder / "ledger") / runs / A_RUN, 1)})
 
 

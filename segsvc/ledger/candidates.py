@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from sqlalchemy import BigInteger, ColumnElement, Connection, Select, bindparam, select
 
+from segsvc.ledger import ids
 from segsvc.ledger import rows as made
 from segsvc.ledger.errors import Refused, Unknown
 from segsvc.ledger.opening import Ledger
@@ -16,7 +17,7 @@ from segsvc.ledger.records import Item, Page, Reader
 from segsvc.ledger.runs import RunRow, class_number, run_row, runs_of
 from segsvc.ledger.sight import Sight, hides, see
 from segsvc.ledger.standing import Row, stand, undone_ids
-from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IDS, IMAGES, entry_number
+from segsvc.ledger.tables import CANDIDATES, CLASSES, DECISIONS, ENTRIES, IMAGES, entry_number
 from segsvc.types import Band
 
 MOST_A_PAGE = 500
@@ -86,7 +87,7 @@ def number_of(conn: Connection, candidate_id: str) -> int:
 
 def numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> list[int]:
     """The numbers of those of these candidates that there are."""
-    return [row["candidate_no"] for each in candidate_ids for row in _NUMBER.rows(conn, candidate_id=storable(each))]
+    return list(ids.numbers(conn, ids.CANDIDATE, map(storable, candidate_ids)).values())
 
 
 def storable(text: str) -> str:
@@ -140,7 +141,6 @@ _FEW = 8
 _ANY = [bindparam(f"n{place}", type_=BigInteger()) for place in range(_FEW)]
 _FEW_ENTRIES = Prepared(_entries().where(ENTRIES.c.number.in_(_ANY)))
 _FEW_DECISIONS = Prepared(select(DECISIONS).where(DECISIONS.c.candidate_no.in_(_ANY)).order_by(DECISIONS.c.number))
-_NUMBER = Prepared(select(IDS.c.candidate_no).where(IDS.c.candidate_id == bindparam("candidate_id")))
 
 
 def chunks(numbers: Sequence[int]) -> Iterator[Sequence[int]]:

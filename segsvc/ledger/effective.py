@@ -9,14 +9,14 @@ from typing import Any, cast
 
 from sqlalchemy import Connection, select
 
-from segsvc.ledger import lanes
+from segsvc.ledger import ids, lanes
 from segsvc.ledger import rows as made
 from segsvc.ledger.candidates import chunks, is_entry
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import EffectiveVerdict, Verdict
 from segsvc.ledger.runs import RunRow, run_row
 from segsvc.ledger.standing import Row, stand
-from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, QUEUE, as_time, as_us
+from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, QUEUE, as_time, as_us
 
 _AT_ONCE = 2000
 
@@ -45,11 +45,8 @@ def of(ledger: Ledger, run_id: str, candidate_ids: Sequence[str], as_of: datetim
     """What holds of those of these candidates that people decided, by id. Raises Unknown for the run."""
     with ledger.read() as conn:
         run = run_row(conn, run_id)
-        numbers: list[int] = []
-        for start in range(0, len(candidate_ids), 500):
-            numbers += conn.execute(select(IDS.c.candidate_no).where(
-                IDS.c.candidate_id.in_(candidate_ids[start:start + 500]))).scalars()
-        return {each.candidate_id: each for each in _of_numbers(conn, run, sorted(numbers), as_of).values()}
+        numbers = sorted(ids.numbers(conn, ids.CANDIDATE, candidate_ids).values())
+        return {each.candidate_id: each for each in _of_numbers(conn, run, numbers, as_of).values()}
 
 
 def _of_numbers(conn: Connection, run: RunRow, numbers: Sequence[int], as_of: datetime | None

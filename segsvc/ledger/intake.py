@@ -1,7 +1,8 @@
 """A run's review band and audit sample into the ledger: part by part, and the same however often it is done.
 
-First rows are added in the run's order, a few thousand a transaction; then what is sorted otherwise (ids, lanes of the
-queue) is made of them by sorted statements. So a million candidates are written once, not a page for each.
+First rows are added in the run's order, a thousand a transaction; then what is sorted otherwise (ids, lanes of the
+queue) is made of them by sorted statements. So a million candidates are written once, not a page for each, and the next
+run takes as long as the first one.
 """
 
 from __future__ import annotations
@@ -9,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import pyarrow as pa
@@ -19,10 +20,10 @@ import pyarrow.compute as pc
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from segsvc.documents import RunDocument
-from segsvc.ledger import audit, jobs, lanes, service_counts
-from segsvc.ledger.bulk import insert_rows, or_nothing
+from segsvc.ledger import audit, ids, jobs, lanes, service_counts
+from segsvc.ledger.bulk import insert_rows
 from segsvc.ledger.candidates import chunks, decision_rows, is_entry
-from segsvc.ledger.images import image_numbers
+from segsvc.ledger.images import add_images
 from segsvc.ledger.opening import Ledger
 from segsvc.ledger.records import Decider, ImageRecord, ReviewPolicy, RunRecord, Verdict
 from segsvc.ledger.runs import chosen_policy, find, policy_columns, policy_of
@@ -35,7 +36,6 @@ from segsvc.ledger.tables import (
     CLASSES,
     DECISIONS,
     ENTRIES,
-    IDS,
     RUNS,
     TALLIES,
     entry_number,
@@ -48,7 +48,7 @@ from segsvc.summary import finished_document
 from segsvc.types import Band
 from segsvc.views import OpenRun
 
-_ROWS_AT_ONCE = 5000
+_ROWS_AT_ONCE = 1000  # some 20 ms, for which decisions wait
 _SAYS_EVERY = 100_000
 _CONTENT = "frame kind x0 y0 x1 y1 area_px mask_rle text touches_edge score".split()
 _OF_CANDIDATE = ["candidate_id", "image_id", "class_name", "band", "probability", *_CONTENT]
@@ -68,6 +68,7 @@ class _Import:
     run: OpenRun
     point: OperatingPoint | None
     policy: ReviewPolicy
+    images: dict[str, int] = field(default_factory=dict)  # numbers of those that came last: the next rows may be of them
     decided: Counter[Band] = field(default_factory=Counter)
     bands: Counter[tuple[str, str]] = field(default_factory=Counter)  # of all candidates, by class and band
     px: Counter[str] = field(default_factory=Counter)  # of all images, by status
@@ -90,23 +91,29 @@ def import_run(ledger: Ledger, out: str, policy: ReviewPolicy | None = None,
     if begun is None:
         say("the ledger holds this run already, as it stands")
         return find(ledger, document.id)
-    told = 0
-    for images, candidates in run.parts(point):
-        selected = select_part(candidates, point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
+    there = told = 0
+    for some in _joined(_selected(begun)):
+        _write(ledger, begun, some)
+        there += len(some.audit)
+        if there - told >= _SAYS_EVERY:
+            told = there
+            say(f"{told} candidates are in the ledger")
+    key = import_key(document, point, begun.policy)
+    ledger.write(lambda writing: ids.fill(writing.conn))
+    ledger.write(lambda writing: _finish(writing, begun, document, key))
+    return find(ledger, document.id)
+
+
+def _selected(begun: _Import) -> Iterator[_Some]:
+    """What of the run people are to see; the rest is counted on the way."""
+    for images, candidates in begun.run.parts(begun.point):
+        selected = select_part(candidates, begun.point, audit_share=begun.policy.audit_share, seed=begun.policy.seed)
         begun.decided.update(selected.decided)
         begun.bands.update(_by_class_and_band(candidates))
         begun.px.update(_px_by_status(images))
-        for some in _some(images, selected):
-            _write(ledger, begun, some)
         begun.audit += int(selected.audit.sum())
         begun.review += len(selected.audit) - int(selected.audit.sum())
-        if begun.review + begun.audit - told >= _SAYS_EVERY:
-            told = begun.review + begun.audit
-            say(f"{told} candidates are in the ledger")
-    key = import_key(document, point, begun.policy)
-    ledger.write(lambda writing: _index(writing.conn))
-    ledger.write(lambda writing: _finish(writing, begun, document, key))
-    return find(ledger, document.id)
+        yield from _some(images, selected)
 
 
 def _by_class_and_band(candidates: pa.Table) -> dict[tuple[str, str], int]:
@@ -121,7 +128,7 @@ def _px_by_status(images: pa.Table) -> dict[str, int]:
 
 
 def _write(ledger: Ledger, begun: _Import, some: _Some) -> None:
-    ledger.write(lambda writing: _add(writing.conn, begun, some))
+    begun.images = ledger.write(lambda writing: _add(writing.conn, begun, some))
 
 
 def import_key(document: RunDocument, point: OperatingPoint | None, policy: ReviewPolicy) -> str:
@@ -159,7 +166,7 @@ def _begin(writing: Writing, document: RunDocument, run: OpenRun, point: Operati
     else:
         number, imports = row["number"], row["imports"] + 1
         conn.execute(update(RUNS).where(RUNS.c.number == number).values(imports=imports, import_key=None))
-    _index(conn)  # what an import that was cut off has left
+    ids.fill(conn)  # what an import that was cut off has left
     return _Import(number, imports, run, point, policy)
 
 
@@ -172,7 +179,7 @@ def _is_counted(conn: Connection, row: Mapping[Any, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Some:
-    """Some of a part's selected candidates, by column; and the part's images by id."""
+    """Some of the selected candidates, by column; and their parts' images by id."""
 
     columns: Mapping[str, list[Any]]
     audit: list[bool]
@@ -193,15 +200,43 @@ def _some(images: pa.Table, selected: Selected) -> Iterator[_Some]:
                     selected.distance[start:stop].tolist(), selected.shuffle[start:stop].tolist(), by_id)
 
 
-def _add(conn: Connection, begun: _Import, some: _Some) -> None:
-    """Adds candidates that are not there yet, and their entries in the run."""
-    ids, column = some.columns["candidate_id"], some.columns
-    known = _numbers_of(conn, ids)
-    images = image_numbers(conn, [_image(some.images[image_id]) for image_id in dict.fromkeys(column["image_id"])])
+def _joined(parts: Iterable[_Some]) -> Iterator[_Some]:
+    """As many together as a transaction takes; one for each part costs a flush of the disk for each."""
+    waiting: list[_Some] = []
+    rows = 0
+    for some in parts:
+        if waiting and rows + len(some.audit) > _ROWS_AT_ONCE:
+            yield _as_one(waiting)
+            waiting, rows = [], 0
+        waiting.append(some)
+        rows += len(some.audit)
+    if waiting:
+        yield _as_one(waiting)
+
+
+def _as_one(some: Sequence[_Some]) -> _Some:
+    if len(some) == 1:
+        return some[0]
+    joined = chain.from_iterable
+    return _Some({name: list(joined(each.columns[name] for each in some)) for name in _OF_CANDIDATE},
+                 list(joined(each.audit for each in some)), list(joined(each.distance for each in some)),
+                 list(joined(each.shuffle for each in some)),
+                 {image_id: image for each in some for image_id, image in each.images.items()})
+
+
+def _add(conn: Connection, begun: _Import, some: _Some) -> dict[str, int]:
+    """Adds candidates that are not there yet, and their entries in the run; the numbers of their images."""
+    column, count = some.columns, len(some.audit)
+    candidate_ids, image_ids = column["candidate_id"], column["image_id"]
+    found = ids.numbers(conn, ids.IMAGE, image_ids)
+    there = {each: number for each, number in begun.images.items() if each in some.images} | found
+    # a candidate's id is a hash of its image's too: on an image that is new all are
+    known = ids.numbers(conn, ids.CANDIDATE, compress(candidate_ids, [each in there for each in image_ids])) if there else {}
+    images = add_images(conn, [_image(some.images[each]) for each in dict.fromkeys(image_ids)], there)
     classes = _class_numbers(conn, sorted(set(column["class_name"])))
     last = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
     numbers, is_new = [], []
-    for candidate_id in ids:
+    for candidate_id in candidate_ids:
         number = known.get(candidate_id)
         is_new.append(number is None)
         if number is None:
@@ -209,17 +244,18 @@ def _add(conn: Connection, begun: _Import, some: _Some) -> None:
             number = known[candidate_id] = last
         numbers.append(number)
     class_nos = [classes[name] for name in column["class_name"]]
-    rows = zip(numbers, ids, [images[image_id] for image_id in column["image_id"]], class_nos,
+    rows = zip(numbers, candidate_ids, [images[each] for each in image_ids], class_nos,
                *(column[name] for name in _CONTENT), strict=True)
     insert_rows(conn, CANDIDATES, _CANDIDATE, list(compress(rows, is_new)))
-    run_no, same = begun.run_no, len(ids)
+    run_no = begun.run_no
     entries = dict(zip(numbers, zip(
-        [entry_number(run_no, number) for number in numbers], [run_no] * same, numbers, class_nos, column["band"],
-        some.audit, column["probability"], some.distance, some.shuffle, [begun.import_no] * same, [lanes.NOBODY] * same,
-        *([None] * same for _ in _REVIEWED[1:]), strict=True), strict=True))
+        [entry_number(run_no, number) for number in numbers], [run_no] * count, numbers, class_nos, column["band"],
+        some.audit, column["probability"], some.distance, some.shuffle, [begun.import_no] * count, [lanes.NOBODY] * count,
+        *([None] * count for _ in _REVIEWED[1:]), strict=True), strict=True))
     if begun.import_no > 1:
         _keep_reviewed(conn, run_no, entries)
     insert_rows(conn, ENTRIES, _ENTRY, list(entries.values()))
+    return images
 
 
 def _keep_reviewed(conn: Connection, run_no: int, entries: dict[int, tuple[Any, ...]]) -> None:
@@ -229,17 +265,6 @@ def _keep_reviewed(conn: Connection, run_no: int, entries: dict[int, tuple[Any, 
             number = row["candidate_no"]
             entries[number] = (*entries[number][:-len(_REVIEWED)], *(row[name] for name in _REVIEWED))
         conn.execute(delete(ENTRIES).where(is_entry(run_no, some)))
-
-
-def _numbers_of(conn: Connection, candidate_ids: Sequence[str]) -> dict[str, int]:
-    """The numbers of those candidates that are there."""
-    found: dict[str, int] = {}
-    if conn.execute(select(IDS.c.candidate_no).limit(1)).scalar() is None:
-        return found
-    for start in range(0, len(candidate_ids), 500):
-        found.update((row[0], row[1]) for row in conn.execute(
-            select(IDS.c.candidate_id, IDS.c.candidate_no).where(IDS.c.candidate_id.in_(candidate_ids[start:start + 500]))))
-    return found
 
 
 def _image(row: Mapping[str, Any]) -> ImageRecord:
@@ -255,23 +280,6 @@ def _class_numbers(conn: Connection, names: Sequence[str]) -> dict[str, int]:
             found[name] = max(found.values(), default=0) + 1
             conn.execute(insert(CLASSES).values(number=found[name], name=name))
     return found
-
-
-def _index(conn: Connection) -> None:
-    """Fills the way from ids to numbers with the candidates that came since it was filled last, sorted.
-
-    An image that a run names twice gives the same candidates twice: the first ones stay.
-    """
-    done = conn.execute(select(func.max(IDS.c.candidate_no))).scalar() or 0
-    last = conn.execute(select(func.max(CANDIDATES.c.number))).scalar() or 0
-    new = select(CANDIDATES.c.candidate_id, CANDIDATES.c.number).where(CANDIDATES.c.number > done)
-    added = conn.execute(or_nothing(conn, IDS).from_select(
-        ["candidate_id", "candidate_no"], new.order_by(CANDIDATES.c.candidate_id, CANDIDATES.c.number)))
-    if added.rowcount < last - done:
-        again = select(CANDIDATES.c.number).join(IDS, IDS.c.candidate_id == CANDIDATES.c.candidate_id).where(
-            CANDIDATES.c.number > done, IDS.c.candidate_no != CANDIDATES.c.number)
-        conn.execute(delete(ENTRIES).where(ENTRIES.c.candidate_no.in_(again)))
-        conn.execute(delete(CANDIDATES).where(CANDIDATES.c.number.in_(again.scalar_subquery())))
 
 
 def _finish(writing: Writing, begun: _Import, document: RunDocument, key: str) -> None:

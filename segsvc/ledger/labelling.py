@@ -11,9 +11,11 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from segsvc import clock
 from segsvc.imaging.outlines import polygons_mask
+from segsvc.ledger import ids
 from segsvc.ledger import label_rows as made
 from segsvc.ledger.candidates import storable
 from segsvc.ledger.errors import Refused, Unknown
+from segsvc.ledger.images import image_row
 from segsvc.ledger.label_records import Label, LabelItem, Labelling, LabelTask, NewLabelling, NewObject, WhereDiffer
 from segsvc.ledger.label_sets import SetRow, candidates_of, set_row
 from segsvc.ledger.opening import Ledger
@@ -132,8 +134,7 @@ def _lease(writing: Writing, reader: Reader, row: SetRow, n: int, holding: Seque
     for image_no, user_id in conn.execute(select(LABEL_LEASES.c.image_no, LABEL_LEASES.c.user_id).where(
             LABEL_LEASES.c.set_no == row.number)):
         leases.setdefault(image_no, set()).add(user_id)
-    held = set(conn.execute(select(IMAGES.c.number).where(IMAGES.c.image_id.in_([storable(each) for each in holding])
-                                                          )).scalars())
+    held = set(ids.numbers(conn, ids.IMAGE, map(storable, holding)).values())
     wanted = row.record.readers
     given, found = set(leases), list[int]()
     open_images = conn.execute(select(SAMPLED.c.image_no, SAMPLED.c.labelled_by).where(
@@ -233,7 +234,7 @@ def _place(conn: Connection, image_id: str, *, set_name: str | None, run_id: str
     """Where the image is labelled. Raises Unknown, and Refused where both a set and a run are named."""
     if set_name is not None and run_id is not None:
         raise Refused(f"set, run: expected one of them, got {set_name!r} and {run_id!r}")
-    image = conn.execute(select(IMAGES).where(IMAGES.c.image_id == storable(image_id))).mappings().one_or_none()
+    image = image_row(conn, storable(image_id))
     if image is None:
         raise Unknown(f"image: expected one of the ledger, got {image_id!r}")
     if run_id is None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from segsvc.errors import ConfigError
 from segsvc.ledger.engine import shown
 
-HEAD = "0007"  # the newest migration
+HEAD = "0008"  # the newest migration
 
 
 def migrate(engine: Engine, place: str, *, before: Callable[[], None]) -> None:

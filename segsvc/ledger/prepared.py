@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Delete, Insert, Select, Update
 
 Values = Mapping[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,6 @@ class Prepared:
         return found
 
 
-def padded(values: Sequence[int], count: int) -> dict[str, int]:
+def padded(values: Sequence[T], count: int) -> dict[str, T]:
     """Values for a list of `count` bindparams `n0` to `n<count - 1>`: the last is repeated where there are fewer."""
     return {f"n{place}": values[min(place, len(values) - 1)] for place in range(count)}

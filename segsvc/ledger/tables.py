@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaD
 from sqlalchemy.types import TypeEngine
 
 METADATA = MetaData()
+ID_BEGINS = 8  # digits
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ONE_US = timedelta(microseconds=1)
 _BIG = BigInteger().with_variant(Integer, "sqlite")
@@ -57,7 +58,7 @@ RUNS = Table(
 IMAGES = Table(
     "images", METADATA,
     _number("number", key=True), _text("image_id"), _text("uri"), _text("version"), _number("width_px"),
-    _number("height_px"), _number("frames"), UniqueConstraint("image_id", name="images_image_id"))
+    _number("height_px"), _number("frames"))
 
 CLASSES = Table(
     "classes", METADATA, _number("number", key=True), _text("name"), UniqueConstraint("name", name="classes_name"))
@@ -70,10 +71,11 @@ CANDIDATES = Table(
     _text("mask_rle", optional=True), _text("text", optional=True), _of("touches_edge", Boolean()),
     _of("score", Float(53)))
 
-# The way from a candidate's id to its number: filled in sorted order once an import is through, so that a million random
-# ids do not go through the disk one page each.
+# The way from ids to numbers, by the first digits of each id: `segsvc.ledger.ids`.
 IDS = Table(
-    "ids", METADATA, _text("candidate_id", key=True), _number("candidate_no"), sqlite_with_rowid=False)
+    "ids", METADATA, _text("begins", key=True), _number("candidate_no", key=True), sqlite_with_rowid=False)
+IMAGE_IDS = Table(
+    "image_ids", METADATA, _text("begins", key=True), _number("image_no", key=True), sqlite_with_rowid=False)
 
 # A candidate in a run: why it is here, and where its review stands.
 ENTRIES = Table(

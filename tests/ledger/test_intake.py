@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy import func, select
 
 from segsvc.documents import RunState
-from segsvc.errors import ConfigError
+from segsvc.errors import ConfigError, SegsvcError
 from segsvc.ledger import candidates, decisions, images, intake, progress, queue, runs
 from segsvc.ledger.errors import Refused, Unknown
 from segsvc.ledger.opening import Ledger
-from segsvc.ledger.records import NewDecision, ReviewPolicy, Verdict
-from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, QUEUE
+from segsvc.ledger.records import ImageRecord, NewDecision, ReviewPolicy, Verdict
+from segsvc.ledger.tables import CANDIDATES, DECISIONS, ENTRIES, IDS, IMAGE_IDS, IMAGES, QUEUE
 from segsvc.settings import settings
 from segsvc.types import Band
 from tests.ledger.conftest import ANN, LEAD, TakeIn
@@ -25,7 +26,7 @@ NO_SAMPLES = ReviewPolicy(audit_share=0.0, gold_share=0.0)
 def rows(ledger: Ledger) -> dict[str, int]:
     with ledger.read() as conn:
         return {table.name: conn.execute(select(func.count()).select_from(table)).scalar() or 0
-                for table in (CANDIDATES, IDS, ENTRIES, QUEUE, DECISIONS)}
+                for table in (CANDIDATES, IDS, IMAGES, IMAGE_IDS, ENTRIES, QUEUE, DECISIONS)}
 
 
 def all_ids(ledger: Ledger, run_id: str, band: Band | None = None) -> list[str]:
@@ -90,6 +91,41 @@ def test_an_image_that_a_run_names_twice_gives_its_candidates_once(ledger: Ledge
     run = intake.import_run(ledger, str(tmp_path / "run"), NO_SAMPLES)
     assert all_ids(ledger, run.run_id) == [drawn[0].candidate_id(0)]
     assert rows(ledger)["queue"] == 4  # a lane for every order
+
+
+def test_an_image_whose_candidates_lie_apart_is_one_image(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+                                                          ) -> None:
+    monkeypatch.setattr(intake, "_ROWS_AT_ONCE", 1)
+    drawn = [Drawn("cell", 0.5, image=image) for image in (0, 1, 0, 1)]
+    write_run(tmp_path / "run", drawn)
+    part = tmp_path / "run" / "candidates" / "part-00000.parquet"
+    table = pq.read_table(part)
+    pq.write_table(table.take([0, 2, 1, 3]), part, write_page_checksum=True)  # it is written image by image
+    run = intake.import_run(ledger, str(tmp_path / "run"), NO_SAMPLES)
+    found = [candidates.find(ledger, ANN, each.candidate_id(place)) for place, each in enumerate(drawn)]
+    assert [item.image_id for item in found] == [image_id(each.image) for each in drawn]
+    assert {images.find(ledger, image_id(image)).uri for image in (0, 1)} == {item.image_uri for item in found}
+    assert (rows(ledger)["images"], rows(ledger)["image_ids"], run.review) == (2, 2, 4)
+
+
+def test_an_import_that_was_cut_off_is_gone_on_with(ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_ROWS_AT_ONCE", 1)
+    drawn, others = [Drawn("cell", 0.5, image=place % 2) for place in range(6)], review(5, class_name="fibre")
+    write_run(tmp_path / "run", drawn, shard_images=1)
+    part = tmp_path / "run" / "candidates" / "part-00001.parquet"
+    whole = part.read_bytes()
+    part.write_bytes(b"")
+    with pytest.raises(SegsvcError):
+        intake.import_run(ledger, str(tmp_path / "run"), NO_SAMPLES)
+    assert (rows(ledger)["candidates"], rows(ledger)["ids"]) == (2, 0)
+    write_run(tmp_path / "other", others)
+    other = intake.import_run(ledger, str(tmp_path / "other"), NO_SAMPLES)
+    part.write_bytes(whole)
+    run = intake.import_run(ledger, str(tmp_path / "run"), NO_SAMPLES)
+    assert sorted(all_ids(ledger, run.run_id)) == sorted(each.candidate_id(place) for place, each in enumerate(drawn))
+    assert all_ids(ledger, other.run_id) == [each.candidate_id(place) for place, each in enumerate(others)]
+    assert rows(ledger) == {"candidates": 11, "ids": 11, "images": 2, "image_ids": 2, "entries": 11, "queue": 44,
+                            "decisions": 0}
 
 
 def test_the_audit_sample_is_a_share_that_depends_on_candidate_and_seed_alone(ledger: Ledger, tmp_path: Path) -> None:
@@ -164,3 +200,13 @@ def test_images_are_found_by_their_id(ledger: Ledger, take_in: TakeIn) -> None:
     assert images.find(ledger, image_id(3)).uri == "file:///images/3.png"
     with pytest.raises(Unknown, match="image: expected one with candidates in the ledger"):
         images.find(ledger, image_id(0))
+
+
+def test_an_image_that_is_named_twice_at_once_is_added_once(ledger: Ledger, take_in: TakeIn) -> None:
+    take_in([Drawn("cell", 0.5, image=3)])
+    there = images.find(ledger, image_id(3))
+    new = ImageRecord(image_id(4), "file:///images/4.png", "1-1", 10, 20, 1)
+    numbers = ledger.write(lambda writing: images.image_numbers(writing.conn, [new, there, new]))
+    assert numbers == {image_id(3): 1, image_id(4): 2}
+    assert images.find(ledger, image_id(4)) == new
+    assert (rows(ledger)["images"], rows(ledger)["image_ids"]) == (2, 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from segsvc.ledger import decisions, gold, label_sets, labelling, queue
+from segsvc.ledger import candidates, decisions, gold, images, label_sets, labelling, queue
 from segsvc.ledger.intake import import_run
 from segsvc.ledger.label_records import DrawnImage, LabelTask, NewLabelling, NewObject, NewSet, ShownCandidate
 from segsvc.ledger.missed import missed
@@ -21,6 +21,11 @@ from tests.ledger.test_labels import FRAME
 LOW = [*(Drawn("cell", 0.1, place % 5) for place in range(60)), *(Drawn("fibre", 0.2, place % 5) for place in range(40))]
 KEPT = {"band_counts": ("n_objects", "n_nothing", "n_unsure", "n_unread"),
         "label_sets": ("drawn", "labelled", "unreadable", "twice", "agreement", "has_candidates")}
+
+WHOLE_IDS = (
+    "DROP TABLE image_ids", "DROP TABLE ids",
+    "CREATE TABLE ids (candidate_id TEXT NOT NULL PRIMARY KEY, candidate_no BIGINT NOT NULL)",
+    "INSERT INTO ids (candidate_id, candidate_no) SELECT candidate_id, number FROM candidates")
 
 
 def review_some(ledger: Ledger, folder: Path) -> str:
@@ -52,7 +57,10 @@ def test_counts_that_were_not_kept_are_made_of_what_is_there(place: str, record:
         run_id = review_some(ledger, tmp_path / "run")
         label_some(ledger)
         bounds, found = missed(ledger, run_id), label_sets.find(ledger, "streets")
+        items = candidates.page(ledger, ANN, run_id).items
         with ledger.engine.execution_options(writes=True).connect() as conn, conn.begin():
+            for statement in WHOLE_IDS:
+                conn.execute(text(statement))
             for table in ("jobs", "job_moves", "job_keys", "deliveries",
                           "s3_objects", "s3_rules", "s3_work", "s3_batches", "s3_strays"):
                 conn.execute(text(f"DROP TABLE {table}"))
@@ -66,3 +74,5 @@ def test_counts_that_were_not_kept_are_made_of_what_is_there(place: str, record:
     with open_ledger(place, record=record) as ledger:
         assert missed(ledger, run_id) == bounds
         assert label_sets.find(ledger, "streets") == found
+        assert [candidates.find(ledger, ANN, each.candidate_id) for each in items] == list(items)
+        assert {images.find(ledger, each.image_id).uri for each in items} == {each.image_uri for each in items}
