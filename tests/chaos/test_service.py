@@ -46,6 +46,7 @@ class Server:
     environment: dict[str, str] = field(default_factory=dict)
     family: Family = field(default_factory=Family)
     process: subprocess.Popen[str] | None = None
+    reader: threading.Thread | None = None
     starts: int = 0
 
     def start(self) -> None:
@@ -56,7 +57,9 @@ class Server:
                 **self.family.environment, "SEGSVC_SERVE__LEASE_S": "1", "SEGSVC_REVIEW__SEED": "1", **self.environment})
         assert self.process.stdout is not None
         assert self.process.stdout.readline().startswith("http://")
-        threading.Thread(target=self.process.communicate, daemon=True).start()  # a pipe that is full would stop it
+        assert self.process.stderr is not None
+        self.reader = threading.Thread(target=self.process.stderr.read, daemon=True)  # a pipe that is full would stop it
+        self.reader.start()
 
     def ask(self, method: str, path: str, **more: object) -> httpx.Response:
         """The answer, however often the server must be asked until it is there again."""
@@ -100,8 +103,13 @@ class Server:
     def end(self) -> None:
         if self.process is not None:
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
         self.family.end()
+        if self.process is not None and self.reader is not None:
+            self.reader.join()
+            for pipe in (self.process.stdout, self.process.stderr):
+                assert pipe is not None
+                pipe.close()
 
 
 @pytest.fixture
