@@ -58,11 +58,14 @@ def numbers(conn: Connection, of: Numbered, ids: Iterable[str]) -> dict[str, int
 
 
 def fill(conn: Connection) -> None:
-    """Takes in the ids of what came since this was done last. An image that a run names twice came twice, and so did its
-    candidates: the first ones stay."""
+    """Takes in the ids of what came since this was done last.
+
+    What came twice stays as it came first: by a run that names an image twice, or by two imports at once.
+    """
     done = _filled_to(conn, CANDIDATE)
     if not _fill(conn, CANDIDATE, done):
         again = _again(CANDIDATE, done)
+        _move_entries(conn, again)
         conn.execute(delete(ENTRIES).where(ENTRIES.c.candidate_no.in_(again)))
         conn.execute(delete(CANDIDATES).where(CANDIDATES.c.number.in_(again)))
     images_done = _filled_to(conn, IMAGE)
@@ -91,6 +94,20 @@ def _again(of: Numbered, done: int) -> ColumnElement[int]:
     new = of.table.c.number > done
     first = select(func.min(of.table.c.number)).where(new).group_by(of.id)
     return select(of.table.c.number).where(new, of.table.c.number.not_in(first)).scalar_subquery()
+
+
+def _move_entries(conn: Connection, again: ColumnElement[int]) -> None:
+    """Gives runs that have only the later ones of candidates the first ones instead."""
+    first, there = CANDIDATES.alias(), ENTRIES.alias()
+    number = ENTRIES.c.number - ENTRIES.c.candidate_no + IDS.c.candidate_no  # as `tables.entry_number`
+    found = conn.execute(select(func.min(ENTRIES.c.number), number, IDS.c.candidate_no).join(
+        CANDIDATES, CANDIDATES.c.number == ENTRIES.c.candidate_no).join(
+        IDS, IDS.c.begins == _beginning(CANDIDATES.c.candidate_id)).join(
+        first, (first.c.number == IDS.c.candidate_no) & (first.c.candidate_id == CANDIDATES.c.candidate_id)).outerjoin(
+        there, there.c.number == number).where(
+        ENTRIES.c.candidate_no.in_(again), there.c.number.is_(None)).group_by(number, IDS.c.candidate_no)).all()
+    for before, after, candidate_no in found:
+        conn.execute(update(ENTRIES).where(ENTRIES.c.number == before).values(number=after, candidate_no=candidate_no))
 
 
 def _filled_to(conn: Connection, of: Numbered) -> int:

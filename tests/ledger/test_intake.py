@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -126,6 +129,37 @@ def test_an_import_that_was_cut_off_is_gone_on_with(ledger: Ledger, tmp_path: Pa
     assert all_ids(ledger, other.run_id) == [each.candidate_id(place) for place, each in enumerate(others)]
     assert rows(ledger) == {"candidates": 11, "ids": 11, "images": 2, "image_ids": 2, "entries": 11, "queue": 44,
                             "decisions": 0}
+
+
+def test_two_runs_that_come_in_at_once_with_the_same_candidates_both_have_them(
+        ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = [Drawn("cell", 0.5, image=place % 3) for place in range(7)]
+    both_began, both_came = threading.Barrier(2), threading.Barrier(2)
+    selected, key, held = intake.select_part, intake.import_key, set[int]()
+
+    def select_part(*given: Any, **more: Any) -> Any:
+        if threading.get_ident() not in held:
+            held.add(threading.get_ident())
+            both_began.wait(60)
+        return selected(*given, **more)
+
+    def import_key(*given: Any) -> str:
+        if threading.get_ident() in held:
+            both_came.wait(60)
+        return key(*given)
+
+    monkeypatch.setattr(intake, "select_part", select_part)
+    monkeypatch.setattr(intake, "import_key", import_key)
+    for name in ("one", "two"):
+        write_run(tmp_path / name, drawn)
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(lambda name: intake.import_run(ledger, str(tmp_path / name), NO_SAMPLES), ("one", "two")))
+    ids = [each.candidate_id(place) for place, each in enumerate(drawn)]
+    assert [sorted(all_ids(ledger, run.run_id)) for run in found] == [sorted(ids)] * 2
+    assert rows(ledger) == {"candidates": 7, "ids": 7, "images": 3, "image_ids": 3, "entries": 14, "queue": 56,
+                            "decisions": 0}
+    item = candidates.find(ledger, ANN, ids[0])
+    assert images.find(ledger, item.image_id).uri == item.image_uri
 
 
 def test_the_audit_sample_is_a_share_that_depends_on_candidate_and_seed_alone(ledger: Ledger, tmp_path: Path) -> None:
