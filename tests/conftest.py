@@ -20,25 +20,28 @@ from segsvc.settings import settings
 PLUGINS = Path(__file__).parent / "plugins"
 # Files that take longest, and so begin first: of those that begin last, one may go on alone.
 LONGEST = (
-    "jobs/test_cluster.py", "jobs/test_train.py", "e2e/test_runs.py", "jobs/test_submit.py", "jobs/test_local.py",
-    "cli/test_jobs.py", "e2e/test_triggers.py", "review_ui/browser/test_label_page.py", "cli/test_exports.py",
-    "cli/test_ledger.py", "cli/test_calibrate.py", "cli/test_sample.py", "cli/test_train.py", "chaos/test_s3.py",
-    "e2e/test_readme.py", "cli/test_bands.py", "e2e/test_loop.py", "cli/test_serve.py", "cli/test_usage.py",
-    "review_ui/browser/test_outbox.py", "training/test_trainer.py", "models/test_runtime.py", "cli/test_evaluate.py",
-    "cli/test_improve.py", "chaos/test_kills.py", "chaos/test_service.py", "chaos/test_trigger.py", "chaos/test_clock.py")
+    "e2e/test_runs.py", "cli/test_jobs.py", "e2e/test_triggers.py", "review_ui/browser/test_label_page.py",
+    "cli/test_exports.py", "cli/test_ledger.py", "cli/test_calibrate.py", "cli/test_sample.py", "cli/test_train.py",
+    "cli/test_bands.py", "e2e/test_loop.py", "cli/test_serve.py", "cli/test_usage.py", "review_ui/browser/test_outbox.py",
+    "training/test_trainer.py", "models/test_runtime.py", "cli/test_evaluate.py", "cli/test_improve.py")
+RAY = (  # these begin Ray, which takes all cores for half a minute: one after the other, by the first of the workers
+    "jobs/test_cluster.py", "jobs/test_train.py", "jobs/test_submit.py", "jobs/test_local.py", "chaos/test_s3.py",
+    "e2e/test_readme.py")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: what tests interrupt would not hear
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two a core: most of the time goes into processes, servers and pages that begin, which wait for each other."""
-    return 2 * len(os.sched_getaffinity(0))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get(item.location[0].removeprefix("tests/"), len(LONGEST)))
+    """The order of files, and which of them one worker has to itself."""
+    places = {name: place for place, name in enumerate((*RAY, *LONGEST))}
+
+    def file(item: pytest.Item) -> str:
+        return item.location[0].removeprefix("tests/")
+
+    items.sort(key=lambda item: places.get(file(item), len(places)))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("ray" if file(item) in RAY else file(item)))
 
 
 def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] = ("bright",), channels: int = 1,
