@@ -94,6 +94,9 @@ class Program:
         finally:
             process.kill()
             process.wait()
+            for pipe in (process.stdout, process.stderr):  # of one that took too long they are open still
+                if pipe is not None:
+                    pipe.close()
         return Answer(process.returncode, stdout, stderr)
 
 
