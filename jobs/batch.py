@@ -33,7 +33,6 @@ from segsvc.stretch import Stretch, work_on
 log = logging.getLogger("jobs.batch")
 
 _USAGE = "expected one argument, SPEC: a path, a URI or the JSON of {input, model, out, ...}"
-
 _SAY_EVERY_S = 30.0
 _DONE, _FAILED, _WRONG, _SOME_FAILED, _INTERRUPTED = 0, 1, 2, 3, 130
 

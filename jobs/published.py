@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from segsvc.results import RunFolder
+from segsvc.results import RunFolder, without_gap
 
 _EVERY_S = 1.0
 _SHARE = 0.05  # of the time at most goes into looking: listing a million parts takes a while, and costs
@@ -29,7 +29,7 @@ class PublishedParts:
         if began < self._next_look:
             return False
         self._published = frozenset(self._folder.numbers("images"))
-        whole = self._folder.whole_plan()
+        whole = without_gap(self._folder.numbers("plan"))
         last = self._folder.planned(whole - 1) if whole else None
         self._next_look = time.monotonic() + max(_EVERY_S, (time.monotonic() - began) / _SHARE)
         if last is None:

@@ -43,6 +43,11 @@ def part_number(name: str) -> int:
     return int(name.rsplit("part-", 1)[1].removesuffix(".parquet"))
 
 
+def without_gap(numbers: Sequence[int]) -> int:
+    """How many of these ascending numbers follow each other from 0 on: parts are put several at once."""
+    return next((place for place, number in enumerate(numbers) if place != number), len(numbers))
+
+
 def _parquet_bytes(table: pa.Table, *, dictionaries: bool = True) -> bytes:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", version="2.6", write_page_checksum=True, use_dictionary=dictionaries)
@@ -190,11 +195,6 @@ class RunFolder:
         """The last frozen shard of the plan; None where nothing is planned."""
         numbers = self.numbers("plan")
         return self.planned(numbers[-1]) if numbers else None
-
-    def whole_plan(self) -> int:
-        """How many shards are planned without a gap: parts are put several at once."""
-        numbers = self.numbers("plan")
-        return next((place for place, number in enumerate(numbers) if place != number), len(numbers))
 
     def numbers(self, kind: str) -> list[int]:
         """The shards that have a part of that kind, ascending."""

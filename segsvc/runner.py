@@ -22,7 +22,7 @@ from segsvc.pace import Pace
 from segsvc.plan import Input, Shard, shards
 from segsvc.reach import Reach
 from segsvc.readahead import in_order
-from segsvc.results import RunFolder, part_name
+from segsvc.results import RunFolder, part_name, without_gap
 from segsvc.settings import Settings
 from segsvc.stores import store_of
 from segsvc.summary import Attempt, begun, failures, left_document, summarise, unchanged
@@ -321,11 +321,12 @@ class Run:
     def _frozen(self) -> Shard | None:
         """The last shard of the plan so far. Parts are put several at once, so a kill may leave a gap: what lies beyond
         it was never worked on and is planned anew."""
-        whole = self._folder.whole_plan()
+        numbers = self._folder.numbers("plan")
+        whole = without_gap(numbers)
         if any(number >= whole for number in self._folder.numbers("images")):
             raise RunError(f"{self._folder.uri}/plan: expected a part for every shard that is published, part {whole} is "
                            "missing")
-        for number in self._folder.numbers("plan")[whole:]:
+        for number in numbers[whole:]:
             self._folder.delete(part_name("plan", number))
         return self._folder.planned(whole - 1) if whole else None
 
