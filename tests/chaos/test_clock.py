@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -30,6 +28,7 @@ from tests.chaos.outs import NONE, FileOut, differences
 from tests.chaos.test_service import MOST_S, Server, has_gone_on, state, submit, wait_for
 from tests.conftest import Program
 from tests.postgres_server import new_database, postgres_server
+from tests.posts_server import posts_server
 from tests.s3_servers import S3Server, free_ports, shared_moto
 from tests.scenes import write_scenes
 
@@ -74,26 +73,16 @@ class Told:
 def told() -> Iterator[Told]:
     found = Told()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            if found.refuses:
-                found.refuses -= 1
-                self.send_response(500)
-            else:
-                found.taken.append((body["data"]["id"], body["type"]))
-                self.send_response(204)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str]]:
+        if found.refuses:
+            found.refuses -= 1
+            return 500, {}
+        message = json.loads(body)
+        found.taken.append((message["data"]["id"], message["type"]))
+        return 204, {}
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with posts_server(answer) as found.port:
         yield found
-        server.shutdown()
 
 
 @pytest.fixture

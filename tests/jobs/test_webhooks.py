@@ -6,11 +6,9 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -25,6 +23,7 @@ from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.ledger.tables import DELIVERIES
 from segsvc.settings import ServeSettings
 from tests.ledger.test_jobs import new_job
+from tests.posts_server import posts_server
 
 HERE = Allowed(("localhost", "127.0.0.1"), (ip_network("127.0.0.0/8"), ip_network("::1/128")))
 
@@ -46,24 +45,13 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     found = Receiver()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.heard.append((dict(self.headers.items()), body))
-            status = found.statuses.pop(0) if len(found.statuses) > 1 else found.statuses[0]
-            self.send_response(status)
-            self.send_header("Location", f"http://localhost:{found.port}/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def answer(headers: Mapping[str, str], body: bytes) -> tuple[int, Mapping[str, str]]:
+        found.heard.append((dict(headers), body))
+        status = found.statuses.pop(0) if len(found.statuses) > 1 else found.statuses[0]
+        return status, {"Location": f"http://localhost:{found.port}/elsewhere"}
 
-        def log_message(self, *_: object) -> None:
-            return
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.port = server.server_address[1]
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with posts_server(answer) as found.port:
         yield found
-        server.shutdown()
 
 
 @pytest.fixture
