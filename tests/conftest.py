@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import signal
@@ -16,8 +17,11 @@ import pytest
 from segsvc import plugins
 from segsvc.card import ClassNode, Extraction, ModelCard, Normalisation, Task
 from segsvc.settings import settings
+from tests.forks import NEED_TORCH, TORCH, Forks
 
 PLUGINS = Path(__file__).parent / "plugins"
+_TIMEOUT_S = 100
+_FORKS: list[Forks] = []
 # Files that take longest, and so begin first: of those that begin last, one may go on alone.
 LONGEST = (
     "e2e/test_runs.py", "cli/test_jobs.py", "e2e/test_triggers.py", "review_ui/browser/test_label_page.py",
@@ -65,6 +69,19 @@ def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] 
     return card
 
 
+@functools.cache
+def forks(loaded: tuple[str, ...]) -> Forks:
+    """What begins programs quickly in this process's tests."""
+    begun = Forks({**os.environ, "PYTHONPATH": str(PLUGINS)}, loaded)
+    _FORKS.append(begun)
+    return begun
+
+
+def pytest_sessionfinish() -> None:
+    while _FORKS:
+        _FORKS.pop().close()
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a program said."""
@@ -87,17 +104,20 @@ class Program:
             [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True,
             env={**self.environment, **(environment or self._none)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Answer:
-        process = self.start(*arguments, environment=environment)
-        try:
-            stdout, stderr = process.communicate(timeout=100)
-        finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdout, process.stderr):  # of one that took too long they are open still
-                if pipe is not None:
-                    pipe.close()
-        return Answer(process.returncode, stdout, stderr)
+    def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
+        """What it says when it has ended. Where it can be, it comes out of a process that has loaded its modules."""
+        whole = {**self.environment, **(environment or self._none)}
+        out_of = forks(TORCH if arguments and arguments[0] in NEED_TORCH else ())
+        if out_of.suit(whole):
+            return Answer(*out_of.ask([str(each) for each in arguments], self.folder, whole, stdin, _TIMEOUT_S))
+        return self.anew(*arguments, environment=environment, stdin=stdin)
+
+    def anew(self, *arguments: str | Path, environment: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
+        """The same from a Python of its own, which loads what it needs."""
+        done = subprocess.run(
+            [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True, input=stdin,
+            env={**self.environment, **(environment or self._none)}, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="session")

@@ -92,7 +92,7 @@ def test_a_server_names_runs_and_images_by_their_ids_alone(segsvc: Program, brig
             run = ended(client, done.json()["id"])
             bad = client.post("/v1/runs", json={**body, "input": str(images / "nothing"), "out": f"{PATIENT}-2"})
             assert bad.status_code == 422
-            assert with_password(segsvc, "users", "add", USER, "--role", "admin").returncode == 0
+            assert with_password(segsvc, "users", "add", USER, "--role", "admin").code == 0
             refused = client.get("/v1/runs", headers={"Authorization": f"Bearer {TOKEN}", "X-Patient": PATIENT})
             assert refused.status_code == 401
         process.terminate()

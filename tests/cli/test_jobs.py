@@ -295,7 +295,7 @@ def test_where_users_were_made_a_token_lets_in_and_a_reviewer_may_look_alone(seg
     serving = Program({**segsvc.environment, **roots}, segsvc.folder)
     with started(serving) as (_, url):
         for name, role in (("ada", "admin"), ("rae", "reviewer")):
-            assert with_password(segsvc, "users", "add", name, "--role", role).returncode == 0
+            assert with_password(segsvc, "users", "add", name, "--role", role).code == 0
         tokens = {name: segsvc("users", "token", name).stdout.strip() for name in ("ada", "rae")}
 
         def as_(token: str) -> Callable[..., Answer]:

@@ -21,7 +21,7 @@ from segsvc.ledger import decisions, users
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import LOCAL, NewDecision, Verdict
 from segsvc.types import Box
-from tests.conftest import Program
+from tests.conftest import Answer, Program
 from tests.scenes import boxes_scene
 from tests.test_documents import check
 
@@ -133,20 +133,19 @@ def test_audit_verify_says_what_is_wrong_and_exits_with_1(place: Program) -> Non
 
 
 def test_users_are_made_listed_and_disabled(place: Program) -> None:
-    def with_password(*arguments: str, password: str = "long enough\n") -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", "segsvc", *arguments], input=password, capture_output=True, text=True,
-                              cwd=place.folder, env=dict(place.environment), check=False)
+    def with_password(*arguments: str, password: str = "long enough\n") -> Answer:
+        return place(*arguments, stdin=password)
 
     made = with_password("users", "add", "ann", "--role", "reviewer", "--json")
     assert check("user", made.stdout)["role"] == "reviewer"
     refused = with_password("users", "add", "bob", "--role", "admin", password="short\n")
-    assert (refused.returncode, "8 to 1000 characters" in refused.stderr) == (2, True)
+    assert (refused.code, "8 to 1000 characters" in refused.stderr) == (2, True)
     token = check("token", place("users", "token", "ann", "--json").stdout)["token"]
     with open_ledger(str(place.folder / "segsvc-data")) as ledger:
         reader = users.reader_of(ledger, token)
         assert reader is not None
         assert reader.name == "ann"
-    assert with_password("users", "password", "ann", password="another one\n").returncode == 0
+    assert with_password("users", "password", "ann", password="another one\n").code == 0
     assert check("user", place("users", "disable", "ann", "--json").stdout)["disabled_at"] is not None
     assert [each["name"] for each in check("users", place("users", "list", "--json").stdout)["items"]] == ["ann"]
     assert "Known: ann" in place("users", "disable", "anne").stderr

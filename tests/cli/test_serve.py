@@ -6,7 +6,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ import pytest
 from segsvc.ledger import users
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import Role
-from tests.conftest import Program
+from tests.conftest import Answer, Program
 from tests.ledger.runs import Drawn, review, write_run
 from tests.test_documents import check
 
@@ -34,9 +33,8 @@ def started(segsvc: Program, *arguments: str) -> Iterator[tuple[subprocess.Popen
         process.communicate()
 
 
-def with_password(segsvc: Program, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "segsvc", *arguments], input="long enough\n", capture_output=True,
-                          text=True, cwd=segsvc.folder, env=dict(segsvc.environment), check=False)
+def with_password(segsvc: Program, *arguments: str) -> Answer:
+    return segsvc(*arguments, stdin="long enough\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -145,5 +143,5 @@ def test_errands_are_done_for_those_alone_who_may_read_the_ledgers_folder(segsvc
 def test_where_the_server_cannot_be_asked_it_is_said_what_to_do(segsvc: Program) -> None:
     with open_ledger(str(segsvc.folder / "segsvc-data"), serving=True, url="http://127.0.0.1:9"):
         answer = with_password(segsvc, "users", "add", "anne", "--role", "admin")
-    assert (answer.returncode, answer.stdout) == (2, "")
+    assert (answer.code, answer.stdout) == (2, "")
     assert "stop that server first. It could not be asked: " in answer.stderr

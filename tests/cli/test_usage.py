@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,30 +24,6 @@ NEVER_LOADED = ("torch", "ray", "boto3", "cv2", "openvino", "fastapi", "numba")
 
 
 PROGRESS = re.compile(r"(?:[0-9]+ of [0-9]+ images|converting \S+ for this machine, once).*\n")
-
-# `segsvc` again and again out of one process that has loaded its modules: a list of arguments a line in, and
-# [exit code, stdout, stderr] a line out.
-FORKS = """
-import json, os, sys, tempfile
-import segsvc.cli.band, segsvc.cli.export, segsvc.cli.models, segsvc.cli.report, segsvc.cli.run, segsvc.estimate
-from segsvc.cli.main import main
-for line in sys.stdin:
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if child == 0:
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            try:
-                main(json.loads(line))
-            except SystemExit as end:  # what was loaded before the fork has threads that are not here to be joined
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(end.code or 0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        out.seek(0)
-        err.seek(0)
-        print(json.dumps([code, out.read().decode(), err.read().decode()]), flush=True)
-"""
 
 
 def complaint(answer: Answer, code: int) -> str:
@@ -85,23 +61,6 @@ def place(environment: dict[str, str], bright: ModelCard, tmp_path_factory: pyte
         weights.write(b"x")
     (here / "no-weights" / "model.safetensors").unlink()
     return program
-
-
-@pytest.fixture(scope="module")
-def forks(place: Program) -> Iterator[Callable[[tuple[str, ...]], Answer]]:
-    """`segsvc` with these arguments in that folder, without the time that it takes to load."""
-    with subprocess.Popen([sys.executable, "-c", FORKS], cwd=place.folder, env=dict(place.environment), text=True,
-                          stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        given, answers = process.stdin, process.stdout
-        if given is None or answers is None:
-            pytest.fail("no pipes")
-
-        def ask(arguments: tuple[str, ...]) -> Answer:
-            print(json.dumps(arguments), file=given, flush=True)
-            return Answer(*json.loads(answers.readline()))
-
-        yield ask
-        given.close()
 
 
 def run_with(*, source: str = "in", model: str = "bright", out: str = "new", flags: str = "") -> tuple[str, ...]:
@@ -171,9 +130,9 @@ def run_with(*, source: str = "in", model: str = "bright", out: str = "new", fla
     (("report", "bright"), ("report.html", "bright")),
 ], ids=lambda value: " ".join(value)[:60] if isinstance(value, tuple) else None)
 def test_wrong_usage_is_answered_with_2_before_any_work(
-    place: Program, forks: Callable[[tuple[str, ...]], Answer], arguments: tuple[str, ...], words: tuple[str, ...],
+    place: Program, arguments: tuple[str, ...], words: tuple[str, ...],
 ) -> None:
-    said = complaint(forks(arguments), 2)
+    said = complaint(place(*arguments), 2)
     assert [word for word in words if word not in said] == [], said
     assert not [name for name in ("new", "x", "x.csv", "x.json") if (place.folder / name).exists()]
 
