@@ -37,7 +37,7 @@ bench: $(VENV)/.ready  ## run every benchmark; each prints JSON with its peer's 
 
 chaos: $(VENV)/.ready  ## 200 seeded kills over executors, places, queues and a bad network; the tables are build/chaos*.json
 	CHAOS_KILLS=200 $(BIN)/python -m pytest tests/chaos/test_long.py tests/chaos/test_service.py tests/chaos/test_trigger.py \
-		tests/chaos/test_clock.py tests/jobs/test_submit.py -n 0
+		tests/chaos/test_clock.py tests/jobs/test_submit.py tests/jobs/test_train.py -n 0
 
 models: $(VENV)/.ready  ## train the packaged models again, from their seeds
 	$(BIN)/python -m segsvc.training.nuclei --seed 0 --out segsvc/packaged_models

@@ -20,7 +20,7 @@ from segsvc.settings import settings
 from tests.forks import NEED_TORCH, TORCH, Forks
 
 PLUGINS = Path(__file__).parent / "plugins"
-_TIMEOUT_S = 100
+_TIMEOUT_S = 240  # the machine may be busy with other tests
 _FORKS: list[Forks] = []
 # Files that take longest, and so begin first: of those that begin last, one may go on alone.
 LONGEST = (
@@ -34,6 +34,12 @@ RAY = (  # these begin Ray, which takes all cores for half a minute: one after t
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: what tests interrupt would not hear
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Of `-n auto`: more than there are cores, as tests wait for browsers, servers and processes a third of their time."""
+    cores = os.cpu_count() or 1
+    return cores + (cores + 1) // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

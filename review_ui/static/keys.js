@@ -11,9 +11,9 @@ let keys = kept(named, first);
 const plain = ({ key }) => (key.length === 1 ? key.toLowerCase() : key);
 const of = (key) => Object.keys(keys).find((action) => keys[action] === key);
 
-/** Whether what has the focus takes the key itself: a text field any, a button those that press it. */
-const taken = ({ target, key }) => target.matches("input:not([type=checkbox]), textarea, select")
-	|| ([" ", "Enter"].includes(key) && target.matches("button, a, input"));
+/** Whether what has the focus takes the key itself: a text field any, a button those that press it; nothing of a closed dialog, where it may rest a moment. */
+const taken = ({ target, key }) => !target.closest("dialog:not([open])") && (target.matches("input:not([type=checkbox]), textarea, select")
+	|| ([" ", "Enter"].includes(key) && target.matches("button, a, input")));
 
 /** Calls act(action, event). */
 export function listen(act) {
