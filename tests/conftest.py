@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import signal
@@ -21,7 +20,7 @@ from tests.forks import NEED_TORCH, TORCH, Forks
 
 PLUGINS = Path(__file__).parent / "plugins"
 _TIMEOUT_S = 240  # the machine may be busy with other tests
-_FORKS: list[Forks] = []
+_FORKS: dict[tuple[str, ...], Forks] = {}
 # Files that take longest, and so begin first: of those that begin last, one may go on alone.
 LONGEST = (
     "e2e/test_runs.py", "cli/test_jobs.py", "e2e/test_triggers.py", "review_ui/browser/test_label_page.py",
@@ -75,17 +74,16 @@ def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] 
     return card
 
 
-@functools.cache
 def forks(loaded: tuple[str, ...]) -> Forks:
     """What begins programs quickly in this process's tests."""
-    begun = Forks({**os.environ, "PYTHONPATH": str(PLUGINS)}, loaded)
-    _FORKS.append(begun)
-    return begun
+    if loaded not in _FORKS:
+        _FORKS[loaded] = Forks({**os.environ, "PYTHONPATH": str(PLUGINS)}, loaded)
+    return _FORKS[loaded]
 
 
 def pytest_sessionfinish() -> None:
-    while _FORKS:
-        _FORKS.pop().close()
+    for each in _FORKS.values():
+        each.close()
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,7 @@ def _become_segsvc(arguments: list[str], folder: str, environment: dict[str, str
     os.environ.update(environment)
     sys.path[0] = str(Path.cwd())  # as `python -m` does
     sys.argv = ["segsvc", *arguments]
+    # where every "spawn" begins a process; the library types it for bytes alone, and gives it texts
     util.spawnv_passfds = _Spares(2).start  # type: ignore[assignment]
     _end(lambda: runpy.run_module("segsvc", run_name="__main__", alter_sys=True))
 
@@ -135,7 +136,7 @@ def _end(work: Callable[[], object]) -> NoReturn:
     except BaseException:
         sys.excepthook(*sys.exc_info())
         code = 1
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined] # Python's own end waits for threads by it, and has no other name
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
