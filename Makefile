@@ -24,7 +24,7 @@ demo: $(VENV)/.ready  ## segment real nuclei and classify real photos, then revi
 	$(BIN)/segsvc demo --out demo-out --ledger demo-out/ledger
 
 test: lint types  ## everything that CI runs: ruff, mypy --strict, tests (the direction of imports among them)
-	$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.ready  ## ruff
 	$(BIN)/ruff check .

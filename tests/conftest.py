@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from segsvc import plugins
 from segsvc.card import ClassNode, Extraction, ModelCard, Normalisation, Task
@@ -42,15 +43,21 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The order of files, and which of them one worker has to itself."""
-    places = {name: place for place, name in enumerate((*RAY, *LONGEST))}
+    """The order of files."""
+    places = {f"tests/{name}": place for place, name in enumerate((*RAY, *LONGEST))}
+    items.sort(key=lambda item: places.get(item.location[0], len(places)))
 
-    def file(item: pytest.Item) -> str:
-        return item.location[0].removeprefix("tests/")
 
-    items.sort(key=lambda item: places.get(file(item), len(places)))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if file(item) in RAY else file(item)))
+class ByFile(LoadFileScheduling):
+    """A file's tests are one worker's, as they share what they set up; those that begin Ray are all of the same one."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "ray" if file.removeprefix("tests/") in RAY else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config) -> ByFile:
+    return ByFile(config)
 
 
 def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] = ("bright",), channels: int = 1,
