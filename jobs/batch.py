@@ -10,17 +10,16 @@ A second argument, PART, is what `jobs.submit` gives where a run is several jobs
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from types import FrameType
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobs.place import connected
+from segsvc import interrupts
 from segsvc.asking import Asked, request_of
 from segsvc.card import describe
 from segsvc.documents import RunDocument, RunState
@@ -105,7 +104,7 @@ class _Told:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The entry point; the exit code."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.heed()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -126,10 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(document.model_dump_json(indent=2))  # noqa: T201 (what this program is for)
     is_over = document.state is RunState.SUCCEEDED  # else the rest is other jobs' to do, and what failed is told by the last
     return _SOME_FAILED if is_over and document.images.failed + document.images.quarantined else _DONE
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 
 from segsvc import plugins
@@ -56,8 +57,8 @@ class ByFile(LoadFileScheduling):
         return "ray" if file.removeprefix("tests/") in RAY else file
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config) -> ByFile:
-    return ByFile(config)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 def write_model(folder: Path, *, name: str = "bright", classes: tuple[str, ...] = ("bright",), channels: int = 1,

@@ -18,7 +18,7 @@ MOST_LINES = 400
 
 # The floors, from the ground up. A module imports from its own floor and from those below.
 FLOORS = (
-    ("types", "errors", "clock"),
+    ("types", "errors", "clock", "interrupts"),
     ("card", "operating_point", "settings", "logs", "plugins", "tables", "documents", "metrics_document", "ledger_documents",
      "improvement_documents", "event_documents", "job_documents", "imaging", "quality", "readahead"),
     ("models", "readers", "writers", "stores", "datasets"),

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import importlib
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from enum import IntEnum
 from io import TextIOWrapper
 from pathlib import Path
-from types import FrameType
 
 import click
 
-from segsvc import __version__
+from segsvc import __version__, interrupts
 from segsvc.errors import ConfigError, SegsvcError
 
 
@@ -131,7 +129,7 @@ def _open_closed_streams() -> None:
 def _answer(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupts.heed()
     try:
         code = _invoke(arguments)
         sys.stdout.flush()
@@ -192,11 +190,3 @@ def _leave_stdout() -> None:
 def _printable(line: str) -> str:
     """The line without what would break it, or steer a terminal: names of files may hold anything."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    main()
