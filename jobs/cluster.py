@@ -21,6 +21,7 @@ PACKAGES = ("segsvc", "jobs", "review_ui")  # what a cluster that lacks us is br
 RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"
 _RECONNECT_S = 15  # Ray's own 60 s are long for a run that stands still
 _OBJECT_STORE_BYTES = 80 * 1024 * 1024  # about the least that Ray takes: only messages cross
+_DOOR_FAILED = "Starting Ray client server failed"  # says Ray where its head started no process for a client
 _EXIT = re.compile(r"exit type: (\w+)")
 
 
@@ -171,8 +172,17 @@ def _init(wanted: Wanted, **arguments: Any) -> None:
     import ray
 
     place = wanted.address or "this machine"
-    try:
+
+    def begin() -> None:
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **arguments)
+
+    try:
+        try:
+            begin()
+        except ConnectionError as error:
+            if _DOOR_FAILED not in str(error):
+                raise
+            begin()  # what crashes there rarely does so twice
     except RuntimeError as error:
         versions = re.findall(r"(?:Ray|Python): (\S+)", str(error))
         if "Version mismatch" not in str(error) or len(versions) != 4:
@@ -186,6 +196,10 @@ def _init(wanted: Wanted, **arguments: Any) -> None:
 
 
 def _refusal(place: str, error: BaseException) -> str:
+    if _DOOR_FAILED in str(error):
+        return (f"RAY_ADDRESS: the cluster at {place} started no process for a client from outside; its head's "
+                "ray_client_server.err may say why. GRPC_ENABLE_FORK_SUPPORT=0, set before `ray start`, keeps a busy head's "
+                "from crashing. The same command may work now.")
     hint = "" if place.startswith("ray://") else (" This machine must be one of its nodes (`ray start --address`); from "
                                                   "outside use ray://HEAD:10001, or `ray job submit`.")
     return f"RAY_ADDRESS: Ray {installed()} could not join the cluster at {place}: {first_line(error)}.{hint}"

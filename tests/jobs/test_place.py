@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.cluster import Node, fingerprinter
+from jobs.cluster import Node, Wanted, fingerprinter, join
 from jobs.place import connected, ray_folder, spread, travelling
 from segsvc.errors import ConfigError
 from segsvc.settings import S3Settings, Settings
@@ -105,3 +105,27 @@ def test_the_fingerprint_of_the_code_is_the_same_each_time_and_sent_by_value() -
     assert function() == fingerprinter()()
     dumps: Any = cloudpickle.dumps
     assert b"rglob" in dumps(function)  # its code, not its name
+
+
+def test_a_head_that_crashes_the_process_for_a_client_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    crashed = ConnectionAbortedError("Initialization failure from server:\nStarting Ray client server failed. See x")
+    came: list[ConnectionError | None] = [crashed, None]
+    asked: list[dict[str, Any]] = []
+
+    def init(**arguments: Any) -> None:
+        asked.append(arguments)
+        if (error := came.pop(0)) is not None:
+            raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    join(Wanted("ray://127.0.0.1:10001", "."))
+    assert [each["address"] for each in asked] == ["ray://127.0.0.1:10001"] * 2
+    came = [crashed, crashed]
+    with pytest.raises(ConfigError, match="started no process for a client from outside") as caught:
+        join(Wanted("ray://127.0.0.1:10001", "."))
+    assert "GRPC_ENABLE_FORK_SUPPORT=0" in str(caught.value)
+    came = [ConnectionError("no route")]
+    with pytest.raises(ConfigError, match=r"could not join the cluster at ray://127\.0\.0\.1:10001: no route"):
+        join(Wanted("ray://127.0.0.1:10001", "."))

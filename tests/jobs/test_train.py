@@ -17,7 +17,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.conftest import Program
-from tests.jobs.clusters import processes_with
+from tests.jobs.clusters import AS_OTHERS, processes_with
 from tests.training import sets
 
 TRAIN = ("train", "data", "--task", "semantic", "--epochs", "3", "--threads", "1")
@@ -40,7 +40,7 @@ def short() -> Iterator[Path]:
 
 def start(segsvc: Program, short: Path, *arguments: str) -> subprocess.Popen[str]:
     return segsvc.start(*TRAIN, *RAY, *arguments, environment={
-        "TMPDIR": str(short), "RAY_ADDRESS": "", "RAY_worker_niceness": "0"})  # other tests are not more important
+        "TMPDIR": str(short), "RAY_ADDRESS": "", **AS_OTHERS})
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
