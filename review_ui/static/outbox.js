@@ -102,7 +102,7 @@ export function outboxOf(reader) {
 
 		/** Sends in order what waits; of several tabs one at a time. */
 		async send() {
-			if (sending) return;
+			if (sending) return changed();
 			sending = true;
 			clearTimeout(timer);
 			changed();
