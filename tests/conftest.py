@@ -33,6 +33,10 @@ RAY = (  # these begin Ray, which takes all cores for half a minute: one after t
     "jobs/test_cluster.py", "jobs/test_train.py", "jobs/test_submit.py", "jobs/test_local.py", "chaos/test_s3.py",
     "e2e/test_readme.py")
 
+# Threads that wait for work would turn round on cores that other tests want.
+for spinning, how in (("OMP_WAIT_POLICY", "passive"), ("OPENBLAS_NUM_THREADS", "1")):
+    os.environ.setdefault(spinning, how)
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # begun in the background: what tests interrupt would not hear
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

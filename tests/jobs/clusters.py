@@ -101,3 +101,9 @@ def processes_with(text: str) -> dict[int, str]:
                 if command and (text in command or text.encode() in (entry / "environ").read_bytes()):
                     found[int(entry.name)] = command
     return found
+
+
+def rays_own(stderr: str) -> list[str]:
+    """What Ray itself says there: not that one waits for it, which a busy machine makes us say."""
+    ours = "waiting for Ray to start "
+    return [line for line in stderr.splitlines() if "ray" in line.lower() and not line.startswith(ours)]

@@ -36,7 +36,7 @@ def here(monkeypatch: pytest.MonkeyPatch, in_process: Callable[[], None]) -> Ite
         yield Here(crew)
 
     monkeypatch.setattr(batch, "connected", connected)
-    monkeypatch.setattr(batch.signal, "signal", lambda number, handler: None)
+    monkeypatch.setattr(batch.interrupts, "heed", lambda: None)
     yield
     crew.close()
 

@@ -77,7 +77,7 @@ def goes_on(segsvc: Program, short: Path, whole: Path) -> None:
 @pytest.fixture
 def whole(segsvc: Program, short: Path) -> Path:
     """What two workers learn that nothing disturbs, from `data`."""
-    sets.mask_folder(segsvc.folder / "data", train=32, val=4)
+    sets.mask_folder(segsvc.folder / "data", train=16, val=4)
     code, said = ended(start(segsvc, short, "--out", "whole"))
     assert code == 0, said
     assert "learning in 2 workers of 1 thread" in said
