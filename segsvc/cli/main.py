@@ -190,3 +190,7 @@ def _leave_stdout() -> None:
 def _printable(line: str) -> str:
     """The line without what would break it, or steer a terminal: names of files may hold anything."""
     return "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
+
+
+if __name__ == "__main__":
+    main()
