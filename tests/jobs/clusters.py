@@ -17,8 +17,9 @@ from pathlib import Path
 
 RAY = Path(sys.executable).parent / "ray"
 AS_OTHERS = {"RAY_worker_niceness": "0"}  # other tests are not more important, and may keep all cores busy for long
-PATIENT = {"RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120", **AS_OTHERS}
-UNFORKED = {"GRPC_ENABLE_FORK_SUPPORT": "0"}  # on a busy head, gRPC's crashes one in ten of the processes that clients get
+BUSY = {  # what a head needs on a machine that is
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "120", **AS_OTHERS,
+    "GRPC_ENABLE_FORK_SUPPORT": "0"}  # else one in ten of the processes that it forks for clients crashes in gRPC
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # Ray's way to say: nothing leaves this machine
 STARTED = "Ray runtime started"
 _START_S = 120.0
@@ -57,7 +58,7 @@ def ray_head(environment: Mapping[str, str], *, cpus: int) -> Iterator[RayHead]:
                  "--dashboard-agent-listen-port", agent, "--min-worker-port", "0", "--max-worker-port", "0", "--num-cpus",
                  str(cpus), "--num-gpus", "0", "--object-store-memory", "80000000", "--temp-dir", str(folder / "ray"),
                  "--disable-usage-stats"],
-                env={**environment, **LOOPBACK, **PATIENT, **UNFORKED, "RAY_AUTH_MODE": "disabled"}, stdout=log,
+                env={**environment, **LOOPBACK, **BUSY, "RAY_AUTH_MODE": "disabled"}, stdout=log,
                 stderr=subprocess.STDOUT, cwd=folder, start_new_session=True))
         deadline = time.monotonic() + _START_S
         while STARTED not in said.read_text():
