@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,8 +18,9 @@ from xdist.scheduler import LoadFileScheduling
 from segsvc import plugins
 from segsvc.card import ClassNode, Extraction, ModelCard, Normalisation, Task
 from segsvc.settings import settings
-from tests.forks import NEED_TORCH, TORCH, Forks
+from tests.forks import NEED_TORCH, TORCH, Begun, Forks
 
+Started = Begun | subprocess.Popen[str]
 PLUGINS = Path(__file__).parent / "plugins"
 _TIMEOUT_S = 240  # the machine may be busy with other tests
 _FORKS: dict[tuple[str, ...], Forks] = {}
@@ -115,15 +116,27 @@ class Program:
     folder: Path
     _none: Mapping[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Started:
+        """The program, as it begins. Where it can be, it comes out of a process that has loaded its modules."""
+        whole = {**self.environment, **(environment or self._none)}
+        out_of = self._out_of(arguments)
+        if out_of.suit(whole):
+            return out_of.start([str(each) for each in arguments], self.folder, whole)
+        return self.start_anew(*arguments, environment=environment)
+
+    def start_anew(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """The same as a Python of its own, which loads what it needs and is seen by its command line."""
         return subprocess.Popen(
             [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True,
             env={**self.environment, **(environment or self._none)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
+    def _out_of(self, arguments: Sequence[str | Path]) -> Forks:
+        return forks(TORCH if arguments and arguments[0] in NEED_TORCH else ())
+
     def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
         """What it says when it has ended. Where it can be, it comes out of a process that has loaded its modules."""
         whole = {**self.environment, **(environment or self._none)}
-        out_of = forks(TORCH if arguments and arguments[0] in NEED_TORCH else ())
+        out_of = self._out_of(arguments)
         if out_of.suit(whole):
             return Answer(*out_of.ask([str(each) for each in arguments], self.folder, whole, stdin, _TIMEOUT_S))
         return self.anew(*arguments, environment=environment, stdin=stdin)

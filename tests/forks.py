@@ -1,7 +1,7 @@
-"""`segsvc` again and again out of one process that has loaded its modules: most of a short program's time is that.
+"""`segsvc` again and again out of a process that has loaded its modules: most of a short program's time is that.
 
 As a module it is what tests ask; as a program it is that process. A program out of it is `python -m segsvc` in all but
-how it begins, and so is the first worker process that it starts.
+how it begins, and so are the processes that it starts by "spawn".
 """
 
 from __future__ import annotations
@@ -24,106 +24,243 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import spawn, util
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 LOADED = (  # what programs load when they need it
-    "segsvc.worker", "segsvc.estimate", "segsvc.run_report", "review_ui.app", "openvino", "numba.np.arraymath", "pandas",
-    "scipy.linalg", "scipy.ndimage", "boto3", "uvicorn")
+    "segsvc.worker", "segsvc.estimate", "segsvc.run_report", "review_ui.app", "review_ui.server", "jobs.embedded",
+    "openvino", "numba.np.arraymath", "pandas", "scipy.linalg", "scipy.ndimage", "boto3", "uvicorn")
 TORCH = ("torch", "torchvision", "segmentation_models_pytorch")  # so large that it slows the fork of all that need none
 NEED_TORCH = ("calibrate", "demo", "evaluate", "improve", "models", "train")
 READ_AT_BEGIN = ("PYTHON", "LC_", "LANG", "LD_", "OMP_", "MALLOC", "NUMBA_", "OPENBLAS_", "MKL_", "HF_")
-_MOST_DESCRIPTORS = 1024
+_PR_SET_CHILD_SUBREAPER = 36
+_SIZE_BYTES = 8
+_MOST_PASSED = 32
 _HIGH = 500  # descriptors above those that anybody names
+_MOST_DESCRIPTORS = 1024
+
+
+class Nursery:
+    """A process that waits to be forked, from outside: what comes out of it are children of who asks."""
+
+    def __init__(self, door: socket.socket) -> None:
+        self._door = door
+        self._lock = threading.Lock()
+
+    def fork(self, order: Mapping[str, object], streams: Sequence[int], descriptors: Sequence[int] = ()) -> int:
+        """The id of a process that does what `order` says (`_begin`), with these as its 0, 1 and 2 and these open beside."""
+        state = json.dumps({**order, "descriptors": list(descriptors)}).encode()
+        with self._lock:
+            _adopt_orphans(True)  # those of a process between it and us, which ends at once
+            try:
+                socket.send_fds(self._door, [len(state).to_bytes(_SIZE_BYTES, "big")], [*streams, *descriptors])
+                self._door.sendall(state)
+                return int.from_bytes(_read(self._door, _SIZE_BYTES), "big")
+            finally:
+                _adopt_orphans(False)
+
+    def close(self) -> None:
+        """Nothing comes out of it any more, and it ends."""
+        self._door.close()
+
+
+class Begun:
+    """A program that was begun: `subprocess.Popen`, as far as tests use it."""
+
+    def __init__(self, pid: int, stdout: IO[bytes], stderr: IO[bytes]) -> None:
+        self.pid = pid
+        self.stdout, self.stderr = io.TextIOWrapper(stdout), io.TextIOWrapper(stderr)  # any end of line is \n
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code if it has ended; negative: the signal that ended it."""
+        if self.returncode is None:
+            found, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if found else None
+        return self.returncode
+
+    def wait(self, timeout: float = 60.0) -> int:
+        """Its exit code. TimeoutError where it goes on."""
+        if self.returncode is None:
+            handle = os.pidfd_open(self.pid)
+            select.select([handle], [], [], timeout)
+            os.close(handle)
+        if (code := self.poll()) is None:
+            raise TimeoutError(f"expected process {self.pid} to end within {timeout} s")
+        return code
+
+    def send_signal(self, which: signal.Signals) -> None:
+        """Sends it a signal if it lives."""
+        if self.poll() is None:
+            os.kill(self.pid, which)
+
+    def terminate(self) -> None:
+        """Tells it to end."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Ends it at once if it lives."""
+        self.send_signal(signal.SIGKILL)
+
+    def communicate(self, timeout: float = 60.0) -> tuple[str, str]:
+        """The rest of what it says; it has ended then, and its streams are closed. TimeoutError where it goes on."""
+        with ThreadPoolExecutor(2) as readers:
+            said = [readers.submit(_rest, stream) for stream in (self.stdout, self.stderr)]
+            try:
+                self.wait(timeout)
+            except TimeoutError:
+                self.kill()
+                raise
+        return said[0].result(), said[1].result()
+
+
+def _rest(stream: IO[str]) -> str:
+    if stream.closed:
+        return ""
+    with stream:
+        return stream.read()
 
 
 class Forks:
-    """The process, from outside. Not for what is stopped half-way: what begins here is waited for.
+    """`segsvc` out of a process that has loaded its modules.
 
     loaded: modules beside those that all programs load.
     """
 
     def __init__(self, environment: Mapping[str, str], loaded: Sequence[str] = ()) -> None:
         self._begun = {name: environment.get(name) for name in (*environment, *os.environ) if name.startswith(READ_AT_BEGIN)}
-        self._process = subprocess.Popen([sys.executable, __file__, *loaded], env=dict(environment), stdin=subprocess.PIPE,
-                                         stdout=subprocess.PIPE)
-        self._lock = threading.Lock()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen([sys.executable, __file__, str(theirs.fileno()), *loaded],
+                                             env=dict(environment), stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+        self._nursery = Nursery(ours)
 
     def suit(self, environment: Mapping[str, str]) -> bool:
         """Whether a program with this environment would be the same: some of it is read as Python and libraries begin."""
         names = {name for name in (*environment, *self._begun) if name.startswith(READ_AT_BEGIN)}
         return sys.platform == "linux" and self._begun == {name: environment.get(name) for name in names}
 
+    def start(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Begun:
+        """The program, as it begins; it reads nothing."""
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        with Path(os.devnull).open("rb") as nothing, os.fdopen(out_end, "wb"), os.fdopen(err_end, "wb"):
+            pid = self._fork(arguments, folder, environment, (nothing.fileno(), out_end, err_end))
+        return Begun(pid, os.fdopen(out, "rb"), os.fdopen(err, "rb"))
+
     def ask(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], stdin: str,
             timeout_s: float) -> tuple[int, str, str]:
         """Exit code, stdout and stderr. TimeoutError where it took longer, with what it said until it was killed."""
-        given, answers = self._process.stdin, self._process.stdout
-        assert given is not None and answers is not None
-        with self._lock:
-            _put(given, [list(arguments), str(folder), dict(environment), stdin, timeout_s])
-            code, *said = json.loads(answers.readline())
-        out, err = map(_text, said)
-        if code is None:
-            raise TimeoutError(f"expected {arguments} to end within {timeout_s} s, it said {out!r} and {err!r}")
-        return code, out, err
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+            given.write(stdin.encode())
+            given.seek(0)
+            pid = self._fork(arguments, folder, environment, (given.fileno(), out.fileno(), err.fileno()))
+            process, late = Begun(pid, out, err), None
+            try:
+                process.wait(timeout_s)
+            except TimeoutError as error:
+                late = error
+                process.kill()
+            for stream in (out, err):
+                stream.seek(0)
+            said = process.stdout.read(), process.stderr.read()
+        if late:
+            raise TimeoutError(f"expected {arguments} to end within {timeout_s} s, it said {said}") from late
+        return process.wait(), *said
+
+    def _fork(self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], streams: Sequence[int]) -> int:
+        return self._nursery.fork({"arguments": list(arguments), "folder": str(folder), "environment": dict(environment)},
+                                  streams)
 
     def close(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
+        self._nursery.close()
         self._process.wait()
 
 
-def _put(pipe: IO[bytes], what: object) -> None:
-    pipe.write(json.dumps(what).encode() + b"\n")
-    pipe.flush()
+# -- in the process, and in those that come out of it -----------------------------------------------------------------------
 
 
-def _text(said: str) -> str:
-    return io.TextIOWrapper(io.BytesIO(said.encode("latin-1"))).read()  # as `text=True` reads: any end of line is \n
-
-
-def serve(given: IO[bytes], answers: IO[bytes]) -> None:
-    """Answers until nobody asks any more."""
-    for line in given:
-        arguments, folder, environment, stdin, timeout_s = json.loads(line)
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            said.write(stdin.encode())
-            said.seek(0)
+def nurse(door: socket.socket) -> NoReturn:
+    """Forks whenever it is asked to, until nobody asks any more."""
+    while True:
+        size, received, _, _ = socket.recv_fds(door, _SIZE_BYTES, _MOST_PASSED)
+        if not size:
+            os._exit(0)
+        order = json.loads(_read(door, int.from_bytes(size, "big")))
+        heard, told = os.pipe()
+        between = os.fork()
+        if between == 0:
+            between = os.getpid()
             child = os.fork()
             if child == 0:
-                _become_segsvc(arguments, folder, environment, (said.fileno(), out.fileno(), err.fileno()))
-            code = _waited(child, timeout_s)
-            out.seek(0)
-            err.seek(0)
-            _put(answers, [code, out.read().decode("latin-1"), err.read().decode("latin-1")])
+                _begin(order, received, between)
+            os.write(told, child.to_bytes(_SIZE_BYTES, "big"))
+            os._exit(0)
+        os.waitpid(between, 0)
+        door.sendall(os.read(heard, _SIZE_BYTES))
+        for each in (*received, heard, told):
+            os.close(each)
 
 
-def _waited(child: int, timeout_s: float) -> int | None:
-    """Its exit code; None where it had to be killed."""
-    handle = os.pidfd_open(child)
-    ended = select.select([handle], [], [], timeout_s)[0] != []
-    os.close(handle)
-    if not ended:
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    return os.waitstatus_to_exitcode(status) if ended else None
-
-
-def _become_segsvc(arguments: list[str], folder: str, environment: dict[str, str], streams: tuple[int, ...]) -> NoReturn:
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
-    os.closerange(3, _MOST_DESCRIPTORS)
-    os.chdir(folder)
+def _begin(order: dict[str, Any], received: Sequence[int], between: int) -> NoReturn:
+    while os.getppid() == between:  # until it is the child of who asked
+        time.sleep(0.001)
+    numbers = [0, 1, 2, *order["descriptors"]]
+    high = [os.dup2(each, _HIGH + place) for place, each in enumerate(received)]
+    os.closerange(0, _HIGH)
+    for number, each in zip(numbers, high, strict=True):
+        os.dup2(each, number)  # inheritable, as after `exec`
+    os.closerange(_HIGH, _MOST_DESCRIPTORS)
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        ours = getattr(sys, name)  # knows of another file whether one can go back in it
+        setattr(sys, name, os.fdopen(number, mode, buffering=1 if name == "stderr" else -1, encoding=ours.encoding,
+                                     errors=ours.errors, closefd=False))
+    os.chdir(order["folder"])
     os.environ.clear()
-    os.environ.update(environment)
-    sys.path[0] = str(Path.cwd())  # as `python -m` does
-    sys.argv = ["segsvc", *arguments]
+    os.environ.update(order["environment"])
     # where every "spawn" begins a process; the library types it for bytes alone, and gives it texts
-    util.spawnv_passfds = _Spares(2).start  # type: ignore[assignment]
+    util.spawnv_passfds = _Spawn(_nursery(numbers)).start  # type: ignore[assignment]
+    if "spawned" in order:
+        sys.argv = ["-c", "--multiprocessing-fork"]
+        signal.pthread_sigmask(signal.SIG_SETMASK, order["masked"])
+        _end(lambda: spawn.spawn_main(**order["spawned"]))
+    sys.path[0] = str(Path.cwd())  # as `python -m` does
+    sys.argv = ["segsvc", *order["arguments"]]
     _end(lambda: runpy.run_module("segsvc", run_name="__main__", alter_sys=True))
+
+
+def _nursery(used: Sequence[int]) -> Nursery:
+    """A process like this one before it did anything, for its own children."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        door = theirs.detach()
+        ours.close()
+        for number in used:
+            os.close(number)
+        for _ in range(3):
+            os.open(os.devnull, os.O_RDWR)
+        nurse(socket.socket(fileno=door))
+    theirs.close()
+    return Nursery(ours)
+
+
+class _Spawn:
+    """`multiprocessing.util.spawnv_passfds`, which starts a Python that has loaded nothing."""
+
+    def __init__(self, nursery: Nursery) -> None:
+        self._nursery = nursery
+        self._really = util.spawnv_passfds
+
+    def start(self, path: bytes, words: Sequence[str], descriptors: Sequence[int]) -> int:
+        if words[-1] != "--multiprocessing-fork":
+            return self._really(path, words, descriptors)  # type: ignore[arg-type] # as above
+        named = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", words[-2])}  # of `spawn_main(...)`
+        masked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+        return self._nursery.fork({"spawned": named, "masked": masked, "folder": str(Path.cwd()),
+                                   "environment": dict(os.environ)}, (0, 1, 2), sorted(set(descriptors)))
 
 
 def _end(work: Callable[[], object]) -> NoReturn:
@@ -144,66 +281,24 @@ def _end(work: Callable[[], object]) -> NoReturn:
     os._exit(code)
 
 
-class _Spares:
-    """Children that have loaded what their parent has, before it did anything, and wait to be its worker processes."""
-
-    def __init__(self, count: int) -> None:
-        self._doors: list[tuple[int, socket.socket]] = []
-        for _ in range(count):
-            ours, theirs = socket.socketpair()
-            child = os.fork()
-            if child == 0:
-                ours.close()
-                for _, door in self._doors:
-                    door.close()
-                _become_worker(theirs)
-            theirs.close()
-            self._doors.append((child, ours))
-        self._really = util.spawnv_passfds
-
-    def start(self, path: bytes, words: Sequence[str], descriptors: Sequence[int]) -> int:
-        """`multiprocessing.util.spawnv_passfds`, which starts a Python that has loaded nothing."""
-        if not self._doors or words[-1] != "--multiprocessing-fork":
-            return self._really(path, words, descriptors)
-        child, door = self._doors.pop(0)
-        numbers = sorted(set(descriptors))
-        masked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-        named = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", words[-2])}  # of `spawn_main(...)`
-        state = json.dumps([named, numbers, dict(os.environ), str(Path.cwd()), masked]).encode()
-        with door:
-            socket.send_fds(door, [len(state).to_bytes(8, "big")], numbers)
-            door.sendall(state)
-        return child
+def _adopt_orphans(whether: bool) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(whether))
 
 
-def _become_worker(door: socket.socket) -> NoReturn:
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: where its parent is killed nobody closes the door
-    size, received, _, _ = socket.recv_fds(door, 8, 16)
-    if not size:
-        os._exit(0)
-    state = b""
-    while len(state) < int.from_bytes(size, "big"):
-        state += door.recv(1 << 16)
-    named, numbers, environment, folder, masked = json.loads(state)
-    high = [os.dup2(each, _HIGH + place) for place, each in enumerate(received)]
-    door.detach()
-    os.closerange(3, _HIGH)
-    for number, each in zip(numbers, high, strict=True):
-        os.dup2(each, number)  # inheritable, as after `exec`
-    os.closerange(_HIGH, _MOST_DESCRIPTORS)
-    ctypes.CDLL(None).prctl(1, 0)
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.argv = ["-c", "--multiprocessing-fork"]
-    signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-    _end(lambda: spawn.spawn_main(**named))
+def _read(door: socket.socket, size: int) -> bytes:
+    whole = b""
+    while len(whole) < size:
+        part = door.recv(size - len(whole))
+        if not part:
+            raise EOFError("the process that is to be forked is gone")
+        whole += part
+    return whole
 
 
-def _load() -> None:
+def _load(names: Sequence[str]) -> None:
     from segsvc import cli
 
-    for name in (*(f"segsvc.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)), *LOADED, *sys.argv[1:]):
+    for name in (*(f"segsvc.cli.{module.name}" for module in pkgutil.iter_modules(cli.__path__)), *LOADED, *names):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
@@ -212,7 +307,6 @@ def _load() -> None:
 if __name__ == "__main__":
     del sys.path[0]
     sys.path.insert(0, "")
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what is printed while modules load is no answer
-    _load()
-    serve(sys.stdin.buffer, answers)
+    asked_at = socket.socket(fileno=int(sys.argv[1]))
+    _load(sys.argv[2:])
+    nurse(asked_at)

@@ -117,7 +117,7 @@ def test_an_object_that_is_replaced_between_listing_and_reading_is_a_failed_row_
         client.put_object(Bucket=BUCKET, Key=f"replaced/{path.name}", Body=path.read_bytes())
     network.set(Weather(hold=r"GET .*/replaced/scene-00002\.png"))
     out = pictures.out("replaced-out")
-    process = segsvc.start("run", f"s3://{BUCKET}/replaced", *COMMAND, out.uri,
+    process = segsvc.start_anew("run", f"s3://{BUCKET}/replaced", *COMMAND, out.uri,
                            environment=pictures.through(network))
     try:
         until(lambda: bool(network.held), "the run to ask for the image")
@@ -148,7 +148,8 @@ def test_a_run_by_ray_that_loses_a_worker_and_its_node_publishes_what_an_inline_
 
 def test_two_runs_on_one_out_in_a_bucket_at_once_do_no_harm(segsvc: Program, pictures: Pictures, clean: S3Out) -> None:
     out = pictures.out("both")
-    both = [segsvc.start("run", pictures.uri, *COMMAND, out.uri, environment=pictures.server.environment) for _ in range(2)]
+    both = [segsvc.start_anew("run", pictures.uri, *COMMAND, out.uri, environment=pictures.server.environment)
+            for _ in range(2)]
     said = [process.communicate(timeout=100)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert differences(out, clean, images=pictures.images) == NONE

@@ -52,7 +52,7 @@ class Server:
     def start(self) -> None:
         """Starts it and waits until it answers."""
         self.starts += 1
-        self.process = self.segsvc.start(
+        self.process = self.segsvc.start_anew(
             "serve", "--port", str(self.port), *self.more, environment={
                 **self.family.environment, "SEGSVC_SERVE__LEASE_S": "1", "SEGSVC_REVIEW__SEED": "1", **self.environment})
         assert self.process.stdout is not None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,13 +15,13 @@ import pytest
 from segsvc.ledger import users
 from segsvc.ledger.opening import open_ledger
 from segsvc.ledger.records import Role
-from tests.conftest import Answer, Program
+from tests.conftest import Answer, Program, Started
 from tests.ledger.runs import Drawn, review, write_run
 from tests.test_documents import check
 
 
 @contextmanager
-def started(segsvc: Program, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(segsvc: Program, *arguments: str) -> Iterator[tuple[Started, str]]:
     """A server and the address that it printed."""
     process = segsvc.start("serve", "--port", "0", *arguments)
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from segsvc.card import ModelCard
-from tests.conftest import Answer, Program
+from tests.conftest import Answer, Program, Started
 from tests.scenes import write_scenes
 
 RUN = ("run", "in", "--model", "bright", "--out", "out")
@@ -180,7 +180,7 @@ def test_failed_images_end_with_3_and_all_failed_does_too(place: Program) -> Non
 # -- interruptions ---------------------------------------------------------------------------------------------------
 
 
-def begun(segsvc: Program, *flags: str, parts: int = 1) -> subprocess.Popen[str]:
+def begun(segsvc: Program, *flags: str, parts: int = 1) -> Started:
     """A run that has published so many shards of many."""
     write_scenes(segsvc.folder / "in", 30)
     process = segsvc.start(*RUN, "--shard-size", "1", "--threads", "1", *flags)
@@ -190,7 +190,7 @@ def begun(segsvc: Program, *flags: str, parts: int = 1) -> subprocess.Popen[str]
     return process
 
 
-def ended(process: subprocess.Popen[str]) -> Answer:
+def ended(process: Started) -> Answer:
     stdout, stderr = process.communicate(timeout=60)
     return Answer(process.returncode, stdout, stderr)
 

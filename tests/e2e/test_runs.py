@@ -218,7 +218,7 @@ def test_out_that_fills_up_ends_the_run_with_1_and_it_can_be_resumed(segsvc: Pro
     import resource
 
     limit = (segsvc.folder / "clean" / "candidates" / "part-00001.parquet").stat().st_size - 1
-    process = segsvc.start(*command)  # a file that may not grow beyond `limit` is a disk without room for it
+    process = segsvc.start_anew(*command)  # a file that may not grow beyond `limit` is a disk without room for it
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr

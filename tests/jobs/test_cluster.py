@@ -78,7 +78,7 @@ def test_the_workers_code_then_lies_where_ray_puts_what_is_brought(
 def test_an_actor_that_is_killed_is_replaced_and_nothing_is_lost(segsvc: Program, head: RayHead) -> None:
     write_scenes(segsvc.folder / "in", 40)
     assert segsvc("run", "in", "--model", "bright", "--out", "whole", "--shard-size", "2").code == 0
-    process = segsvc.start(*run("--shard-size", "2", "--workers", "1"), environment=head.joined)
+    process = segsvc.start_anew(*run("--shard-size", "2", "--workers", "1"), environment=head.joined)
     deadline = time.monotonic() + 100
     while not list((segsvc.folder / "out" / "images").glob("part-*")) and time.monotonic() < deadline:
         time.sleep(0.01)

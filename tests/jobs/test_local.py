@@ -51,7 +51,7 @@ def test_ray_without_a_cluster_publishes_the_parts_of_inline_and_leaves_nothing(
 def test_an_interrupted_run_says_what_is_kept_and_leaves_nothing(
         segsvc: Program, short: Path, number: signal.Signals) -> None:
     write_endless(segsvc.folder / "in")
-    process = segsvc.start(*COMMAND, "--workers", "1", environment={"TMPDIR": str(short), "RAY_ADDRESS": ""})
+    process = segsvc.start_anew(*COMMAND, "--workers", "1", environment={"TMPDIR": str(short), "RAY_ADDRESS": ""})
     wait_for_a_part(segsvc.folder / "out")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
@@ -64,7 +64,7 @@ def test_an_interrupted_run_says_what_is_kept_and_leaves_nothing(
 
 def test_a_run_whose_cluster_loses_its_head_ends_with_one_line_and_can_go_on(segsvc: Program, short: Path) -> None:
     write_endless(segsvc.folder / "in")
-    process = segsvc.start(*COMMAND, "--workers", "1", environment={
+    process = segsvc.start_anew(*COMMAND, "--workers", "1", environment={
         "TMPDIR": str(short), "RAY_ADDRESS": "", "RAY_gcs_rpc_server_reconnect_timeout_s": "1"})
     wait_for_a_part(segsvc.folder / "out")
     heads = [pid for pid, command in processes_with(f"TMPDIR={short}").items() if "gcs_server" in command]

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from tests.conftest import Program
+from tests.conftest import Program, Started
 from tests.jobs.clusters import AS_OTHERS, processes_with
 from tests.training import sets
 
@@ -38,12 +37,12 @@ def short() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def start(segsvc: Program, short: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(segsvc: Program, short: Path, *arguments: str) -> Started:
     return segsvc.start(*TRAIN, *RAY, *arguments, environment={
         "TMPDIR": str(short), "RAY_ADDRESS": "", **AS_OTHERS})
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+def ended(process: Started) -> tuple[int, str]:
     try:
         _, stderr = process.communicate(timeout=240)
     finally:
@@ -52,7 +51,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, stderr
 
 
-def wait_for_a_round(out: Path, process: subprocess.Popen[str]) -> None:
+def wait_for_a_round(out: Path, process: Started) -> None:
     """Until there is a state in the model's folder."""
     state = out / ".training" / "model.safetensors"
     deadline = time.monotonic() + 240
