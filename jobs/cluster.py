@@ -59,6 +59,7 @@ def prepare(wanted: Wanted) -> None:
         os.environ["RAY_AUTH_MODE"] = "token"  # other users of this machine reach that address too
         os.environ["RAY_AUTH_TOKEN"] = os.urandom(32).hex()
         os.environ.pop("RAY_ADDRESS", None)
+        os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # a process for every core, of which we use few
 
 
 def patience_s() -> float:

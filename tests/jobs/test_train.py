@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from torch import distributed
 
+from segsvc.card import Task
+from segsvc.training.group import Joined
+from segsvc.training.recipe import TrainingRequest
+from segsvc.training.trainer import take_part, train
 from tests.conftest import Program, Started
 from tests.jobs.clusters import AS_OTHERS, processes_with
 from tests.training import sets
@@ -69,19 +76,44 @@ def goes_on(segsvc: Program, short: Path, whole: Path) -> None:
     """The training in `model` is resumed, and ends in the same bytes as the one in `whole`."""
     code, said = ended(start(segsvc, short, "--out", "model", "--resume"))
     assert code == 0, said
+    assert "learning in 2 workers of 1 thread" in said
+    assert said.count("starting from") == 1
     assert whole.read_bytes() == (segsvc.folder / "model" / "model.safetensors").read_bytes()
     assert not (segsvc.folder / "model" / ".training").exists()
 
 
 @pytest.fixture
-def whole(segsvc: Program, short: Path) -> Path:
-    """What two workers learn that nothing disturbs, from `data`."""
-    sets.mask_folder(segsvc.folder / "data", train=16, val=4)
-    code, said = ended(start(segsvc, short, "--out", "whole"))
-    assert code == 0, said
-    assert "learning in 2 workers of 1 thread" in said
-    assert said.count("starting from") == 1
-    return segsvc.folder / "whole" / "model.safetensors"
+def whole(segsvc: Program, in_process: Callable[[], None]) -> Path:
+    """What two processes learn from `data` that nothing disturbs, and that know nothing of Ray."""
+    folder = segsvc.folder
+    sets.mask_folder(folder / "data", train=16, val=4)
+    threads = torch.get_num_threads()
+    try:
+        return train(TrainingRequest(str(folder / "data"), Task.SEMANTIC, folder / "whole", epochs=3, threads=1), print,
+                     by_two) / "model.safetensors"
+    finally:
+        torch.set_num_threads(threads)
+
+
+def by_two(request: TrainingRequest, examples: int) -> None:
+    """The training's steps, by this process and another."""
+    assert examples % 2 == 0
+    other = multiprocessing.get_context("spawn").Process(target=take_one_part, args=(request, 1), daemon=True)
+    other.start()
+    try:
+        take_one_part(request, 0)
+        other.join(120)
+        assert other.exitcode == 0
+    finally:
+        other.kill()
+
+
+def take_one_part(request: TrainingRequest, rank: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{request.out.parent}/meet", rank=rank, world_size=2)
+    try:
+        take_part(request, print, Joined())
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.timeout(900)
