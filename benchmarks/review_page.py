@@ -33,7 +33,8 @@ from segsvc.types import stable_id
 SIDE_PX, PICTURES, AN_IMAGE = 1024, 16, 40
 PACE_MS = 400
 DEMANDED_MS = 50.0
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 WATCH = """
 window.painted = [];
 let pressed = 0;

@@ -30,7 +30,7 @@ from tests.postgres_server import new_database, postgres_server
 from tests.review_ui.serving import serving
 from tests.scenes import scene
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+NAMES = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 PLACES = ("/usr/lib/chromium/chromium", "/snap/bin/chromium", "/opt/google/chrome/chrome",
           "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 SCRIPT = "<img src=x onerror=alert(1)>"  # a class, and part of a file's name
@@ -43,7 +43,7 @@ def chromium() -> str:
     found = [path for name in NAMES if (path := shutil.which(name))] + [path for path in PLACES if Path(path).exists()]
     if not found:
         pytest.fail(f"the tests of the page want a Chromium: none on the PATH ({', '.join(NAMES)}) nor in the usual places. "
-                    "Install it: `apt-get install chromium`")
+                    "Install it: `apt-get install chromium-headless-shell`, or chromium")
     return found[0]
 
 
