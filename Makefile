@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+export PYTHONDONTWRITEBYTECODE :=  # tests begin hundreds of processes: what one has compiled is for all
 TORCH := torch==2.14.1 torchvision==0.29.1
 
 .DEFAULT_GOAL := help
@@ -24,13 +25,13 @@ demo: $(VENV)/.ready  ## segment real nuclei and classify real photos, then revi
 	$(BIN)/segsvc demo --out demo-out --ledger demo-out/ledger
 
 test: lint types  ## everything that CI runs: ruff, mypy --strict, tests (the direction of imports among them)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --no-loadscope-reorder
 
 lint: $(VENV)/.ready  ## ruff
 	$(BIN)/ruff check .
 
 types: $(VENV)/.ready  ## mypy --strict
-	$(BIN)/mypy
+	$(BIN)/mypy --num-workers auto
 
 bench: $(VENV)/.ready  ## run every benchmark; each prints JSON with its peer's figure of the same run
 	@set -e; for script in benchmarks/[a-z]*.py; do echo "== $$script" >&2; $(BIN)/python $$script; done

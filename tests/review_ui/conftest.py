@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.ledger.records import ReviewPolicy
 from segsvc.readers import ReadLimits
 from segsvc.settings import settings
+from tests.conftest import Program
 from tests.review_ui.serving import serving
 from tests.s3_servers import below, use, weed
 from tests.scenes import write_scenes
@@ -43,10 +42,8 @@ def made_run(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     """Twelve generated scenes, of which rules accept nothing, so that all that was found is for review."""
     folder = tmp_path_factory.mktemp("made-run")
     write_scenes(folder / "images", 12)
-    done = subprocess.run(
-        [sys.executable, "-m", "segsvc", "run", folder / "images", "--model", "bright", "--out", folder / "OUT",
-         "--flag-at", "0.5"], env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    done = Program(environment, folder)("run", "images", "--model", "bright", "--out", "OUT", "--flag-at", "0.5")
+    assert done.code == 0, done.stderr
     return MadeRun(folder / "OUT", folder / "images")
 
 

@@ -82,27 +82,32 @@ def learnt(folder: Path, *, alone: bool, rank: int = 0, size: int = 1) -> Weight
     return best.weights
 
 
-def by_processes(folder: Path, *, alone: bool, size: int) -> list[Weights]:
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes learnt of each lesson: `alone-rank.npz`."""
+    folder = tmp_path_factory.mktemp("two")
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=write, args=(folder, alone, rank, size)) for rank in range(size)]
+    processes = [context.Process(target=write, args=(folder, rank, 2)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         assert process.exitcode == 0
-    return [{name: torch.from_numpy(values) for name, values in np.load(folder / f"rank-{rank}.npz").items()}
-            for rank in range(size)]
+    return folder
 
 
-def write(folder: Path, alone: bool, rank: int, size: int) -> None:
-    weights = learnt(folder, alone=alone, rank=rank, size=size)
-    np.savez(folder / f"rank-{rank}.npz", **{name: values.numpy() for name, values in weights.items()})
+def write(folder: Path, rank: int, size: int) -> None:
+    for alone in (False, True):
+        (folder / str(alone)).mkdir(exist_ok=True)
+        weights = learnt(folder / str(alone), alone=alone, rank=rank, size=size)
+        np.savez(folder / f"{alone}-{rank}.npz", **{name: values.numpy() for name, values in weights.items()})
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path: Path, alone: bool) -> None:
+def test_two_processes_learn_what_one_does_from_the_whole_batch(tmp_path: Path, by_two: Path, alone: bool) -> None:
     one = learnt(tmp_path, alone=alone)
-    first, second = by_processes(tmp_path, alone=alone, size=2)
+    first, second = ({name: torch.from_numpy(values) for name, values in np.load(by_two / f"{alone}-{rank}.npz").items()}
+                     for rank in range(2))
     for name, values in one.items():
         assert torch.equal(first[name], second[name]), name
         if "num_batches" not in name:  # each process counts its own passes

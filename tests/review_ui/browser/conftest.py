@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from segsvc.ledger.opening import Ledger, open_ledger
 from segsvc.ledger.records import LOCAL, Decision, Item, Reader, ReviewPolicy
 from segsvc.readers import ReadLimits
 from segsvc.settings import RecordSettings
-from tests.conftest import write_model
+from tests.conftest import Program, write_model
 from tests.postgres_server import new_database, postgres_server
 from tests.review_ui.serving import serving
 from tests.scenes import scene
@@ -65,11 +63,9 @@ def scripted_run(tmp_path_factory: pytest.TempPathFactory, environment: dict[str
         name = f"scene-{number}.png" if number else "<script>alert(2)<script>.png"
         image = scene(number, width_px=640, height_px=480, objects=7)
         (folder / "images" / name).write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    done = subprocess.run(
-        [sys.executable, "-m", "segsvc", "run", folder / "images", "--model", folder / "models" / "scripted",
-         "--out", folder / "OUT", "--flag-at", "0.5"],
-        env=environment, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
+    done = Program(environment, folder)("run", "images", "--model", folder / "models" / "scripted", "--out", "OUT",
+                                        "--flag-at", "0.5")
+    assert done.code == 0, done.stderr
     return folder / "OUT"
 
 
