@@ -53,9 +53,9 @@ class Buckets:
         if client is not None and self._settings is now:
             return client
         with self._lock:
-            if self._settings is not now:
+            if self._settings != now:  # threads that read the settings at once have equal ones
                 self._clients = {}
-                self._settings = now
+            self._settings = now
             if bucket not in self._clients:
                 self._clients[bucket] = BucketClient(bucket, now.s3_of(bucket))
             return self._clients[bucket]

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 
 from segsvc.errors import ImageError, ImageErrorKind, StoreError
+from segsvc.settings import Settings
 from segsvc.stores import MISSING
 from segsvc.stores.s3 import PLUGIN
 from segsvc.stores.s3.blob import HEAD_BYTES, WHOLE_BYTES, RangedBlob, WholeBlob
@@ -274,3 +275,14 @@ def test_no_more_gets_are_under_way_than_the_setting_says(use: UseServer) -> Non
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda _: PLUGIN.open(ImageRef(URI, "e", 5)), range(16)))
     assert most == [2]
+
+
+def test_threads_that_read_the_settings_at_once_have_one_client(use: UseServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with scripted(lambda asked: Said(200, b"bytes", {"etag": '"e"'})) as (server, _):
+        use(server)
+        monkeypatch.setattr("segsvc.stores.s3.buckets.settings", Settings)  # as each of them would read its own
+        with ThreadPoolExecutor(8) as pool:
+            clients = list(pool.map(lambda _: BUCKETS.of("bucket"), range(32)))
+        assert len(set(map(id, clients))) == 1
+        monkeypatch.setenv("SEGSVC_S3__IN_FLIGHT", "3")
+        assert BUCKETS.of("bucket") is not clients[0]
