@@ -1,7 +1,8 @@
 """`segsvc` again and again out of a process that has loaded its modules: most of a short program's time is that.
 
 As a module it is what tests ask; as a program it is that process. A program out of it is `python -m segsvc` in all but
-how it begins, and so are the processes that it starts by "spawn".
+how it begins and ends, and so are the processes that it starts by "spawn". /proc shows of them the command line and
+environment of the process that they came out of.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import spawn, util
@@ -42,6 +44,7 @@ _SIZE_BYTES = 8
 _MOST_PASSED = 32
 _HIGH = 500  # descriptors above those that anybody names
 _MOST_DESCRIPTORS = 1024
+_ADOPTING = threading.Lock()  # whose orphans become whose children is told of a process, not of a thread
 
 
 class Nursery:
@@ -49,17 +52,19 @@ class Nursery:
 
     def __init__(self, door: socket.socket) -> None:
         self._door = door
-        self._lock = threading.Lock()
 
     def fork(self, order: Mapping[str, object], streams: Sequence[int], descriptors: Sequence[int] = ()) -> int:
-        """The id of a process that does what `order` says (`_begin`), with these as its 0, 1 and 2 and these open beside."""
+        """The id of a process that does what `order` says (`_become`), with these as its 0, 1 and 2 and those beside."""
         state = json.dumps({**order, "descriptors": list(descriptors)}).encode()
-        with self._lock:
+        with _ADOPTING:
             _adopt_orphans(True)  # those of a process between it and us, which ends at once
             try:
                 socket.send_fds(self._door, [len(state).to_bytes(_SIZE_BYTES, "big")], [*streams, *descriptors])
                 self._door.sendall(state)
                 return int.from_bytes(_read(self._door, _SIZE_BYTES), "big")
+            except BaseException:  # the answer that is not read must not be another's
+                self._door.close()
+                raise
             finally:
                 _adopt_orphans(False)
 
@@ -117,6 +122,10 @@ class Begun:
                 raise
         return said[0].result(), said[1].result()
 
+    def __del__(self) -> None:
+        if self.returncode is None:
+            warnings.warn(f"process {self.pid} was begun and not waited for", ResourceWarning, source=self, stacklevel=2)
+
 
 def _rest(stream: IO[str]) -> str:
     if stream.closed:
@@ -164,6 +173,7 @@ class Forks:
             except TimeoutError as error:
                 late = error
                 process.kill()
+                process.wait()
             for stream in (out, err):
                 stream.seek(0)
             said = process.stdout.read(), process.stderr.read()
@@ -185,27 +195,45 @@ class Forks:
 
 def nurse(door: socket.socket) -> NoReturn:
     """Forks whenever it is asked to, until nobody asks any more."""
-    while True:
-        size, received, _, _ = socket.recv_fds(door, _SIZE_BYTES, _MOST_PASSED)
-        if not size:
-            os._exit(0)
-        order = json.loads(_read(door, int.from_bytes(size, "big")))
+    while (asked := _asked(door)) is not None:
         heard, told = os.pipe()
         between = os.fork()
         if between == 0:
-            between = os.getpid()
-            child = os.fork()
-            if child == 0:
-                _begin(order, received, between)
-            os.write(told, child.to_bytes(_SIZE_BYTES, "big"))
-            os._exit(0)
+            _bear(*asked, told)
+        os.close(told)
         os.waitpid(between, 0)
-        door.sendall(os.read(heard, _SIZE_BYTES))
-        for each in (*received, heard, told):
+        child = os.read(heard, _SIZE_BYTES)
+        for each in (*asked[1], heard):
             os.close(each)
+        if not child:  # there is no room for it
+            break
+        with contextlib.suppress(OSError):
+            door.sendall(child)
+    os._exit(0)
 
 
-def _begin(order: dict[str, Any], received: Sequence[int], between: int) -> NoReturn:
+def _asked(door: socket.socket) -> tuple[dict[str, Any], Sequence[int]] | None:
+    """An order, and the descriptors that came with it; None where who asks has ended."""
+    try:
+        size, received, _, _ = socket.recv_fds(door, _SIZE_BYTES, _MOST_PASSED)
+        return (json.loads(_read(door, int.from_bytes(size, "big"))), received) if size else None
+    except (OSError, EOFError):
+        return None
+
+
+def _bear(order: dict[str, Any], received: Sequence[int], told: int) -> NoReturn:
+    """Forks what was ordered, tells its id, and leaves it to who asked."""
+    between = os.getpid()
+    try:
+        child = os.fork()
+        if child == 0:
+            _end(lambda: _become(order, received, between))
+        os.write(told, child.to_bytes(_SIZE_BYTES, "big"))
+    finally:
+        os._exit(0)
+
+
+def _become(order: dict[str, Any], received: Sequence[int], between: int) -> None:
     while os.getppid() == between:  # until it is the child of who asked
         time.sleep(0.001)
     numbers = [0, 1, 2, *order["descriptors"]]
@@ -226,10 +254,11 @@ def _begin(order: dict[str, Any], received: Sequence[int], between: int) -> NoRe
     if "spawned" in order:
         sys.argv = ["-c", "--multiprocessing-fork"]
         signal.pthread_sigmask(signal.SIG_SETMASK, order["masked"])
-        _end(lambda: spawn.spawn_main(**order["spawned"]))
-    sys.path[0] = str(Path.cwd())  # as `python -m` does
-    sys.argv = ["segsvc", *order["arguments"]]
-    _end(lambda: runpy.run_module("segsvc", run_name="__main__", alter_sys=True))
+        spawn.spawn_main(**order["spawned"])
+    else:
+        sys.path[0] = str(Path.cwd())  # as `python -m` does
+        sys.argv = ["segsvc", *order["arguments"]]
+        runpy.run_module("segsvc", run_name="__main__", alter_sys=True)
 
 
 def _nursery(used: Sequence[int]) -> Nursery:
@@ -276,8 +305,12 @@ def _end(work: Callable[[], object]) -> NoReturn:
     threading._shutdown()  # type: ignore[attr-defined] # Python's own end waits for threads by it, and has no other name
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+        try:
+            if stream is not None and not stream.closed:
+                stream.flush()
+        except OSError as error:
+            code = 120
+            sys.excepthook(type(error), error, error.__traceback__)
     os._exit(code)
 
 

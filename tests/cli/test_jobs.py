@@ -326,7 +326,7 @@ def test_proxies_do_not_stand_before_this_machine(asked: Program) -> None:
 
 
 def test_a_reader_that_left_is_no_failure(asked: Program) -> None:
-    process = asked.start("runs", "--json")
+    process = asked.start_anew("runs", "--json")
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()
     with process.stderr as said:

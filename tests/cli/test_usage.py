@@ -256,7 +256,7 @@ def test_out_that_is_taken_away_mid_run_ends_it_with_1(segsvc: Program, take: Ca
 @pytest.mark.parametrize("arguments", [("models", "list", "--json"), ("--help",), ("run", "--help"), (*RUN, "--json")],
                          ids=" ".join)
 def test_a_reader_that_leaves_is_no_failure(place: Program, arguments: tuple[str, ...]) -> None:
-    process = place.start(*arguments)
+    process = place.start_anew(*arguments)
     if process.stdout is None or process.stderr is None:
         pytest.fail("no pipes")
     process.stdout.close()

@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def short() -> Iterator[Path]:
 
 
 def start(segsvc: Program, short: Path, *arguments: str) -> Started:
-    return segsvc.start(*TRAIN, *RAY, *arguments, environment={
+    return segsvc.start_anew(*TRAIN, *RAY, *arguments, environment={
         "TMPDIR": str(short), "RAY_ADDRESS": "", **AS_OTHERS})
 
 
@@ -109,7 +110,8 @@ def by_two(request: TrainingRequest, examples: int) -> None:
 
 
 def take_one_part(request: TrainingRequest, rank: int) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{request.out.parent}/meet", rank=rank, world_size=2)
+    distributed.init_process_group("gloo", init_method=f"file://{request.out.parent}/meet", rank=rank, world_size=2,
+                                   timeout=timedelta(minutes=2))  # to wait for one that died
     try:
         take_part(request, print, Joined())
     finally:
