@@ -97,6 +97,9 @@ def forks(loaded: tuple[str, ...]) -> Forks:
 def pytest_sessionfinish() -> None:
     for each in _FORKS.values():
         each.close()
+    from tests.s3_servers import end_shared  # xdist gives its workers ten seconds to end: not all of them are quick
+
+    end_shared()
 
 
 @dataclass(frozen=True)

@@ -275,10 +275,17 @@ def shared_moto() -> S3Server:
 
 
 def _kept(start: Callable[[Path], contextlib.AbstractContextManager[S3Server]]) -> S3Server:
-    stack = contextlib.ExitStack()
-    atexit.register(stack.close)
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="segsvc-s3-", ignore_cleanup_errors=True))
-    return stack.enter_context(start(Path(folder)))
+    folder = _KEPT.enter_context(tempfile.TemporaryDirectory(prefix="segsvc-s3-", ignore_cleanup_errors=True))
+    return _KEPT.enter_context(start(Path(folder)))
+
+
+def end_shared() -> None:
+    """Ends them before this process ends, which may be killed at that."""
+    _KEPT.close()
+
+
+_KEPT = contextlib.ExitStack()
+atexit.register(end_shared)
 
 
 UseServer = Callable[..., S3Server]
