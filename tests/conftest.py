@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -117,12 +117,10 @@ class Program:
 
     environment: Mapping[str, str]
     folder: Path
-    _none: Mapping[str, str] = field(default_factory=dict)
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Started:
         """The program, as it begins. Where it can be, it comes out of a process that has loaded its modules."""
-        whole = {**self.environment, **(environment or self._none)}
-        out_of = self._out_of(arguments)
+        whole, out_of = self._whole(environment), self._out_of(arguments)
         if out_of.suit(whole):
             return out_of.start([str(each) for each in arguments], self.folder, whole)
         return self.start_anew(*arguments, environment=environment)
@@ -131,15 +129,17 @@ class Program:
         """The same as a Python of its own, which loads what it needs and is seen by its command line."""
         return subprocess.Popen(
             [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True,
-            env={**self.environment, **(environment or self._none)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            env=self._whole(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def _whole(self, environment: Mapping[str, str] | None) -> dict[str, str]:
+        return {**self.environment, **(environment or {})}
 
     def _out_of(self, arguments: Sequence[str | Path]) -> Forks:
         return forks(TORCH if arguments and arguments[0] in NEED_TORCH else ())
 
     def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None, stdin: str = "") -> Answer:
         """What it says when it has ended. Where it can be, it comes out of a process that has loaded its modules."""
-        whole = {**self.environment, **(environment or self._none)}
-        out_of = self._out_of(arguments)
+        whole, out_of = self._whole(environment), self._out_of(arguments)
         if out_of.suit(whole):
             return Answer(*out_of.ask([str(each) for each in arguments], self.folder, whole, stdin, _TIMEOUT_S))
         return self.anew(*arguments, environment=environment, stdin=stdin)
@@ -148,7 +148,7 @@ class Program:
         """The same from a Python of its own, which loads what it needs."""
         done = subprocess.run(
             [sys.executable, "-m", "segsvc", *map(str, arguments)], cwd=self.folder, text=True, input=stdin,
-            env={**self.environment, **(environment or self._none)}, capture_output=True, timeout=_TIMEOUT_S, check=False)
+            env=self._whole(environment), capture_output=True, timeout=_TIMEOUT_S, check=False)
         return Answer(done.returncode, done.stdout, done.stderr)
 
 

@@ -249,8 +249,7 @@ def _become(order: dict[str, Any], received: Sequence[int], between: int) -> Non
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    # where every "spawn" begins a process; the library types it for bytes alone, and gives it texts
-    util.spawnv_passfds = _Spawn(_nursery(numbers)).start  # type: ignore[assignment]
+    util.spawnv_passfds = _Spawn(_nursery(numbers)).start  # where every "spawn" begins a process
     if "spawned" in order:
         sys.argv = ["-c", "--multiprocessing-fork"]
         signal.pthread_sigmask(signal.SIG_SETMASK, order["masked"])
@@ -283,13 +282,13 @@ class _Spawn:
         self._nursery = nursery
         self._really = util.spawnv_passfds
 
-    def start(self, path: bytes, words: Sequence[str], descriptors: Sequence[int]) -> int:
-        if words[-1] != "--multiprocessing-fork":
-            return self._really(path, words, descriptors)  # type: ignore[arg-type] # as above
-        named = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", words[-2])}  # of `spawn_main(...)`
+    def start(self, path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
+        if args[-1] != "--multiprocessing-fork":
+            return self._really(path, args, passfds)
+        named = {name: int(number) for name, number in re.findall(r"(\w+)=(\d+)", args[-2])}  # of `spawn_main(...)`
         masked = sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
         return self._nursery.fork({"spawned": named, "masked": masked, "folder": str(Path.cwd()),
-                                   "environment": dict(os.environ)}, (0, 1, 2), sorted(set(descriptors)))
+                                   "environment": dict(os.environ)}, (0, 1, 2), sorted(set(passfds)))
 
 
 def _end(work: Callable[[], object]) -> NoReturn:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
@@ -285,7 +284,6 @@ def end_shared() -> None:
 
 
 _KEPT = contextlib.ExitStack()
-atexit.register(end_shared)
 
 
 UseServer = Callable[..., S3Server]

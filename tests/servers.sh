@@ -6,12 +6,11 @@ set -euo pipefail
 
 present() { command -v "$1" > /dev/null; }
 may_install() { [ "$(id -u)" -eq 0 ] && present apt-get; }
-install() { DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null; }
+install() { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" > /dev/null; }
 
 missing=()
 if ! present chromium-headless-shell; then
-    if may_install && apt-get update -qq && install chromium-headless-shell; then
-        true
+    if may_install && install chromium-headless-shell; then :
     elif ! present chromium && ! present chromium-browser && ! present google-chrome && ! present google-chrome-stable; then
         missing+=(chromium)
     fi
@@ -20,7 +19,6 @@ present initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null || m
 
 if [ "${#missing[@]}" -eq 0 ]; then exit 0; fi
 if may_install; then
-    apt-get update -qq
     install "${missing[@]}"
 else
     echo "The tests want ${missing[*]}: install with 'apt-get install ${missing[*]}', or put chromium and initdb on the PATH." >&2

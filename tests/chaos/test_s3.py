@@ -118,7 +118,7 @@ def test_an_object_that_is_replaced_between_listing_and_reading_is_a_failed_row_
     network.set(Weather(hold=r"GET .*/replaced/scene-00002\.png"))
     out = pictures.out("replaced-out")
     process = segsvc.start_anew("run", f"s3://{BUCKET}/replaced", *COMMAND, out.uri,
-                           environment=pictures.through(network))
+                                environment=pictures.through(network))
     try:
         until(lambda: bool(network.held), "the run to ask for the image")
         client.put_object(Bucket=BUCKET, Key="replaced/scene-00002.png", Body=images[0].read_bytes())

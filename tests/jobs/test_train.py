@@ -7,25 +7,24 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from torch import distributed
 
 from segsvc.card import Task
-from segsvc.training.group import Joined
 from segsvc.training.recipe import TrainingRequest
 from segsvc.training.trainer import take_part, train
-from tests.conftest import Program, Started
+from tests.conftest import Program
 from tests.jobs.clusters import AS_OTHERS, processes_with
 from tests.training import sets
+from tests.training.gloo import joined
 
 TRAIN = ("train", "data", "--task", "semantic", "--epochs", "3", "--threads", "1")
 RAY = ("--executor", "ray", "--workers", "2")
@@ -45,12 +44,12 @@ def short() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def start(segsvc: Program, short: Path, *arguments: str) -> Started:
+def start(segsvc: Program, short: Path, *arguments: str) -> subprocess.Popen[str]:
     return segsvc.start_anew(*TRAIN, *RAY, *arguments, environment={
         "TMPDIR": str(short), "RAY_ADDRESS": "", **AS_OTHERS})
 
 
-def ended(process: Started) -> tuple[int, str]:
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     try:
         _, stderr = process.communicate(timeout=240)
     finally:
@@ -59,7 +58,7 @@ def ended(process: Started) -> tuple[int, str]:
     return process.returncode, stderr
 
 
-def wait_for_a_round(out: Path, process: Started) -> None:
+def wait_for_a_round(out: Path, process: subprocess.Popen[str]) -> None:
     """Until there is a state in the model's folder."""
     state = out / ".training" / "model.safetensors"
     deadline = time.monotonic() + 240
@@ -110,12 +109,8 @@ def by_two(request: TrainingRequest, examples: int) -> None:
 
 
 def take_one_part(request: TrainingRequest, rank: int) -> None:
-    distributed.init_process_group("gloo", init_method=f"file://{request.out.parent}/meet", rank=rank, world_size=2,
-                                   timeout=timedelta(minutes=2))  # to wait for one that died
-    try:
-        take_part(request, print, Joined())
-    finally:
-        distributed.destroy_process_group()
+    with joined(request.out.parent, rank=rank, size=2) as group:
+        take_part(request, print, group)
 
 
 @pytest.mark.timeout(900)

@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import distributed
 
-from segsvc.training.group import Joined
 from segsvc.training.loop import Course, Training
 from segsvc.training.norms import RunningEvenly, SynchronisedNorms
 from segsvc.training.state import Progress, Weights
+from tests.training.gloo import joined
 
 COURSE = Course(steps=9, batch=4, round_steps=3, patience_rounds=10, learning_rate=0.02, seed=5)
 
@@ -74,11 +73,8 @@ def learnt(folder: Path, *, alone: bool, rank: int = 0, size: int = 1) -> Weight
     progress = Progress(folder / f"{size}.safetensors", {})
     if size == 1:
         return Training(network, Brightness(alone=alone), COURSE, progress=progress).learn()[0].weights
-    distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
-    try:
-        best, _ = Training(network, Brightness(alone=alone), COURSE, progress=progress, group=Joined()).learn()
-    finally:
-        distributed.destroy_process_group()
+    with joined(folder, rank=rank, size=size) as group:
+        best, _ = Training(network, Brightness(alone=alone), COURSE, progress=progress, group=group).learn()
     return best.weights
 
 
